@@ -1,0 +1,159 @@
+package ivschat
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// What the server sends is one JSON object a frame, its members named and
+// ordered as the service does:
+//
+//	MESSAGE  Type Id RequestId Attributes Content SendTime Sender{UserId Attributes}
+//	EVENT    Type Id RequestId EventName Attributes SendTime
+//	ERROR    Type Id RequestId ErrorCode ErrorMessage
+//
+// RequestId is always there, "" if the sender gave none. Source: spec messaging 4.
+
+// The system events. Source: spec messaging 4.2.
+const (
+	DeleteMessageEvent  = "aws:DELETE_MESSAGE"
+	DisconnectUserEvent = "aws:DISCONNECT_USER"
+)
+
+// Sender is who sent a message, already encoded, since it never changes during
+// a session. The zero value must not be sent: make one with NewSender.
+type Sender struct{ encoded []byte }
+
+// NewSender encodes the sender; absent attributes are shown as {}.
+func NewSender(userID string, attributes map[string]string) Sender {
+	b := append([]byte(nil), `{"UserId":`...)
+	b = appendString(b, userID)
+	b = append(b, `,"Attributes":`...)
+	if attributes == nil {
+		attributes = map[string]string{}
+	}
+	b = appendStrings(b, attributes)
+	return Sender{append(b, '}')}
+}
+
+// Message is a chat message on its way to the viewers.
+type Message struct {
+	ID         string
+	RequestID  string
+	Attributes map[string]string // nil is sent as null, an empty map as {}
+	Content    string
+	SendTime   time.Time // of receipt
+	Sender     Sender
+}
+
+// Encode makes the MESSAGE frame that every viewer gets.
+func (m Message) Encode() []byte {
+	b := make([]byte, 0, 160+len(m.RequestID)+len(m.Content)+len(m.Sender.encoded)+AttributesBytes(m.Attributes)*5/4)
+	b = appendHead(b, "MESSAGE", m.ID, m.RequestID)
+	b = append(b, `,"Attributes":`...)
+	b = appendStrings(b, m.Attributes)
+	b = append(b, `,"Content":`...)
+	b = appendString(b, m.Content)
+	b = appendSendTime(b, m.SendTime)
+	b = append(b, `,"Sender":`...)
+	b = append(b, m.Sender.encoded...)
+	return append(b, '}')
+}
+
+// Event is an event on its way to the viewers.
+type Event struct {
+	ID         string
+	RequestID  string // "" if the control plane caused it
+	Name       string
+	Attributes map[string]string // nil is sent as null
+	SendTime   time.Time
+}
+
+// MessageDeleted is the event that tells viewers to take a message down. It
+// names the message twice: every official client reads the deprecated
+// MessageID. Source: spec messaging 4.2.
+func MessageDeleted(id, requestID, message, reason string, at time.Time) Event {
+	return Event{id, requestID, DeleteMessageEvent,
+		map[string]string{"MessageID": message, "MessageId": message, "Reason": reason}, at}
+}
+
+// UserDisconnected is the event that precedes the end of a user's connections.
+func UserDisconnected(id, requestID, userID, reason string, at time.Time) Event {
+	return Event{id, requestID, DisconnectUserEvent, map[string]string{"UserId": userID, "Reason": reason}, at}
+}
+
+// Encode makes the EVENT frame that every viewer gets.
+func (e Event) Encode() []byte {
+	b := make([]byte, 0, 128+len(e.RequestID)+len(e.Name)+AttributesBytes(e.Attributes)*5/4)
+	b = appendHead(b, "EVENT", e.ID, e.RequestID)
+	b = append(b, `,"EventName":`...)
+	b = appendString(b, e.Name)
+	b = append(b, `,"Attributes":`...)
+	b = appendStrings(b, e.Attributes)
+	b = appendSendTime(b, e.SendTime)
+	return append(b, '}')
+}
+
+// Refusal is an ERROR frame, for the connection that caused it alone.
+type Refusal struct {
+	ID        string
+	RequestID string
+	Kind      Kind // decides the ErrorCode
+	Message   string
+}
+
+// Encode makes the ERROR frame.
+func (r Refusal) Encode() []byte {
+	b := make([]byte, 0, 96+len(r.RequestID)+len(r.Message))
+	b = appendHead(b, "ERROR", r.ID, r.RequestID)
+	b = append(b, `,"ErrorCode":`...)
+	b = strconv.AppendInt(b, int64(r.Kind.Code()), 10)
+	b = append(b, `,"ErrorMessage":`...)
+	b = appendString(b, r.Message)
+	return append(b, '}')
+}
+
+func appendHead(b []byte, kind, id, requestID string) []byte {
+	b = append(b, `{"Type":"`...)
+	b = append(b, kind...)
+	b = append(b, `","Id":"`...)
+	b = append(b, id...)
+	b = append(b, `","RequestId":`...)
+	return appendString(b, requestID)
+}
+
+// appendSendTime writes RFC 3339 with nanoseconds, trailing zeros cut, and never
+// without a fraction: the iOS SDK's decoder wants one (spec messaging 4.1).
+func appendSendTime(b []byte, t time.Time) []byte {
+	if t.Nanosecond() == 0 {
+		t = t.Add(1)
+	}
+	b = append(b, `,"SendTime":"`...)
+	b = t.UTC().AppendFormat(b, time.RFC3339Nano)
+	return append(b, '"')
+}
+
+// appendStrings writes an object with its keys in order; a nil map is null.
+func appendStrings(b []byte, m map[string]string) []byte {
+	if m == nil {
+		return append(b, "null"...)
+	}
+	b = append(b, '{')
+	for i, k := range Strings(m).Keys() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, k)
+		b = append(b, ':')
+		b = appendString(b, m[k])
+	}
+	return append(b, '}')
+}
+
+// appendString writes a JSON string; invalid UTF-8 becomes U+FFFD.
+func appendString(b []byte, s string) []byte {
+	b, _ = jsontext.AppendQuote(b, s)
+	return b
+}
