@@ -1,0 +1,199 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// What a write or a read can come back with, besides trouble with the store.
+var (
+	ErrExists   = errors.New("the key exists")
+	ErrStale    = errors.New("the key was changed or removed meanwhile")
+	ErrNotFound = errors.New("no such key")
+	ErrLocked   = errors.New("the data folder is in use")
+	ErrUsed     = errors.New("the token was used before")
+)
+
+// Entry is a key with its value as of a revision. Revisions grow with each write
+// to the bucket.
+type Entry struct {
+	Key      string
+	Value    []byte
+	Revision uint64
+}
+
+// Bucket is a set of records by key. Keys have letters, digits, '-', '_' and
+// '.' between parts.
+type Bucket struct {
+	engine *Engine
+	name   string
+	kv     jetstream.KeyValue
+}
+
+// Bucket opens one of the buckets of the plan, and makes it if it is not there.
+func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
+	kv, err := e.js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = e.makeBucket(ctx, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", name, err)
+	}
+	return &Bucket{engine: e, name: name, kv: kv}, nil
+}
+
+func (e *Engine) makeBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := e.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: e.storage, LimitMarkerTTL: markerAge})
+	if err != nil {
+		return nil, err
+	}
+	// Direct reads may come from a stale replica; the client heeds the setting.
+	stream, err := e.js.Stream(ctx, streamOf(name))
+	if err != nil {
+		return nil, err
+	}
+	config := stream.CachedInfo().Config
+	config.AllowDirect = false
+	if _, err := e.js.UpdateStream(ctx, config); err != nil {
+		return nil, err
+	}
+	if kv, err = e.js.KeyValue(ctx, name); err != nil {
+		return nil, err
+	}
+	return kv, nil
+}
+
+func streamOf(bucket string) string { return "KV_" + bucket }
+
+// stalled is how long a load may go without an entry before the store counts as
+// damaged: the server passes over what it cannot read.
+const stalled = 10 * time.Second
+
+// Load hands every live entry to each, in the order of their last writes, and
+// stops at its first error. It fails if the store has lost an entry.
+func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
+	stream, err := b.engine.js.Stream(ctx, streamOf(b.name))
+	if err != nil {
+		return fmt.Errorf("load %s: %w", b.name, err)
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", b.name, err)
+	}
+	want := info.State.Msgs
+	watcher, err := b.kv.WatchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", b.name, err)
+	}
+	defer watcher.Stop()
+	timer := time.NewTimer(stalled)
+	defer timer.Stop()
+	var got uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return b.engine.damaged(fmt.Sprintf("%d of %d entries of %s can be read", got, want, b.name))
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return fmt.Errorf("load %s: the store was closed", b.name)
+			}
+			if entry == nil {
+				return b.loaded(ctx, stream, got, want)
+			}
+			got++
+			timer.Reset(stalled)
+			if entry.Operation() != jetstream.KeyValuePut {
+				continue
+			}
+			if err := each(Entry{entry.Key(), entry.Value(), entry.Revision()}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// loaded compares what was read with what the store says it has. Markers of
+// deleted keys may have gone meanwhile.
+func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want uint64) error {
+	if got >= want {
+		return nil
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("load %s: %w", b.name, err)
+	}
+	if got >= info.State.Msgs {
+		return nil
+	}
+	return b.engine.damaged(fmt.Sprintf("%d of %d entries of %s can be read", got, want, b.name))
+}
+
+// Get reads a key from the store itself: ErrNotFound if it is not there.
+func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	entry, err := b.kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return Entry{}, ErrNotFound
+	}
+	if err != nil {
+		return Entry{}, fmt.Errorf("get %s/%s: %w", b.name, key, err)
+	}
+	return Entry{key, entry.Value(), entry.Revision()}, nil
+}
+
+// Create writes a key that is not there yet, durably, and returns its revision:
+// ErrExists if it is there.
+func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+	return b.write(ctx, key, value, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })
+}
+
+// Update writes a key that is still at the revision, durably, and returns the
+// new one: ErrStale if it is not.
+func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	return b.write(ctx, key, value, ErrStale, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
+}
+
+// Delete removes a key that is still at the revision, durably: ErrStale if it is
+// not.
+func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
+	_, err := b.write(ctx, key, nil, ErrStale, func(ctx context.Context) (uint64, error) {
+		return 0, b.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerAge))
+	})
+	return err
+}
+
+// write does one compare-and-set. The caller's cancellation does not interrupt
+// it, since half a write would leave the caller in doubt. If the answer is lost
+// the key is read: the write counts if it is there. A nil value is a deletion.
+func (b *Bucket) write(ctx context.Context, key string, value []byte, lost error, do func(context.Context) (uint64, error)) (uint64, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	revision, err := do(ctx)
+	var api *jetstream.APIError
+	switch {
+	case err == nil:
+		b.engine.guard.wrote(streamOf(b.name), revision)
+		return revision, nil
+	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+		return 0, lost
+	case errors.As(err, &api):
+		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+	}
+	after, cancelRead := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancelRead()
+	switch now, readErr := b.Get(after, key); {
+	case readErr == nil && value != nil && bytes.Equal(now.Value, value):
+		return now.Revision, nil
+	case errors.Is(readErr, ErrNotFound) && value == nil:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+}

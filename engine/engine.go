@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Options say where the store is. The zero value is a store in memory.
+type Options struct {
+	// Dir is the data folder, made with mode 0700 if it is not there; "" keeps
+	// everything in memory and nothing after Close.
+	Dir string
+
+	// MaxBytes bounds the store; 0 means half of the free space of the disk as
+	// it is at the start, or of the memory for a store in memory.
+	MaxBytes int64
+
+	// Log takes what NATS has to say; nil discards it.
+	Log *slog.Logger
+}
+
+// Engine is an open store. Its methods may be called from many goroutines.
+type Engine struct {
+	log     *slog.Logger
+	storage jetstream.StorageType
+	folder  *folder // nil in memory
+	temp    string  // to be removed at the end; "" on disk
+
+	server *server.Server
+	conn   *nats.Conn
+	js     jetstream.JetStream
+	guard  *guard
+
+	mu   sync.Mutex
+	once *Once
+}
+
+// Open starts the store and checks it. The error says what is wrong with the
+// folder and what to do about it.
+func Open(ctx context.Context, o Options) (*Engine, error) {
+	e := &Engine{log: o.Log, storage: jetstream.MemoryStorage}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	if err := e.open(ctx, o); err != nil {
+		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
+	}
+	return e, nil
+}
+
+func (e *Engine) open(ctx context.Context, o Options) error {
+	storeDir := ""
+	if o.Dir != "" {
+		f, err := openFolder(o.Dir)
+		if err != nil {
+			return err
+		}
+		e.folder, e.storage, storeDir = f, jetstream.FileStorage, f.store
+	} else {
+		temp, err := os.MkdirTemp("", "hubbub-")
+		if err != nil {
+			return fmt.Errorf("make a temporary folder: %w", err)
+		}
+		e.temp, storeDir = temp, temp
+	}
+	logger := &serverLog{log: e.log}
+	limit := o.MaxBytes
+	if limit == 0 {
+		limit = freeBytes(storeDir) / 2
+	}
+	s, err := server.NewServer(&server.Options{
+		ServerName: "hubbub", DontListen: true, NoSigs: true, NoLog: false,
+		JetStream: true, StoreDir: storeDir, SyncAlways: true, DisableJetStreamBanner: true,
+		JetStreamMaxStore: limit, JetStreamMaxMemory: max(limit, 64<<20),
+	})
+	if err != nil {
+		return fmt.Errorf("start the embedded store: %w", err)
+	}
+	s.SetLoggerV2(logger, false, false, false)
+	e.server = s
+	s.Start()
+	if !s.ReadyForConnections(writeTimeout) || !s.JetStreamEnabled() {
+		return e.damaged(fmt.Sprintf("the embedded store did not start: %s", logger.last()))
+	}
+	e.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1), nats.Name("hubbub"))
+	if err != nil {
+		return fmt.Errorf("connect to the embedded store: %w", err)
+	}
+	if e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(writeTimeout)); err != nil {
+		return fmt.Errorf("connect to the embedded store: %w", err)
+	}
+	if e.folder == nil {
+		return nil
+	}
+	if e.guard, err = openGuard(e.folder.path); err != nil {
+		return e.damaged(err.Error())
+	}
+	if err := e.check(ctx, logger); err != nil {
+		return e.damaged(err.Error())
+	}
+	e.guard.run()
+	return nil
+}
+
+// damaged words the refusal to start on a store that lost something.
+func (e *Engine) damaged(what string) error {
+	if e.folder == nil {
+		return errors.New(what)
+	}
+	return fmt.Errorf("the store in %s is damaged: %s; restore the folder from a backup, or start with an empty one (--data)", e.folder.path, what)
+}
+
+// Close ends the store; what was written stays. It is safe to call it twice.
+func (e *Engine) Close(ctx context.Context) error {
+	e.mu.Lock()
+	once := e.once
+	e.once = nil
+	e.mu.Unlock()
+	if once != nil {
+		once.close()
+	}
+	var err error
+	if e.guard != nil {
+		err = e.closeGuard(ctx)
+	}
+	if e.conn != nil {
+		e.conn.Close()
+		e.conn = nil
+	}
+	if e.server != nil {
+		e.server.Shutdown()
+		e.server.WaitForShutdown()
+		e.server = nil
+	}
+	if e.folder != nil {
+		e.folder.close()
+	}
+	if e.temp != "" {
+		err = errors.Join(err, os.RemoveAll(e.temp))
+	}
+	return err
+}
+
+// Health is nil, or why the store cannot be written.
+func (e *Engine) Health(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if _, err := e.js.AccountInfo(ctx); err != nil {
+		return fmt.Errorf("the store does not answer: %w", err)
+	}
+	return nil
+}
+
+// folder is a data folder held by this process.
+type folder struct {
+	path  string // as given
+	store string // what NATS owns, below path
+	lock  *os.File
+}
+
+// marker says what kind of store a folder has. A store that ran standalone must
+// never be started in cluster mode, where the server deletes its streams.
+const marker = "hubbub standalone store, format 1\n"
+
+func openFolder(path string) (f *folder, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w; name a folder that can be written (--data)", err)
+	}
+	f = &folder{path: path, store: filepath.Join(path, "standalone")}
+	if f.lock, err = lock(filepath.Join(path, "LOCK")); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	clusters, err := filepath.Glob(filepath.Join(path, "cluster-*"))
+	if err != nil {
+		return nil, err
+	}
+	if len(clusters) > 0 {
+		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data)", path, filepath.Base(clusters[0]))
+	}
+	name := filepath.Join(path, "MODE")
+	switch have, err := os.ReadFile(name); {
+	case errors.Is(err, os.ErrNotExist):
+		if entries, err := os.ReadDir(f.store); err == nil && len(entries) > 0 {
+			return nil, fmt.Errorf("the store in %s is damaged: it has data but no MODE file; restore the folder from a backup, or start with an empty one (--data)", path)
+		}
+		if err := os.WriteFile(name, []byte(marker), 0o600); err != nil {
+			return nil, fmt.Errorf("write to the data folder: %w; name a folder that can be written (--data)", err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("read the data folder: %w", err)
+	case string(have) != marker:
+		return nil, fmt.Errorf("%s is not a store that this version can open: its MODE file says %q, expected %q", path, have, marker)
+	}
+	if err := os.MkdirAll(f.store, 0o700); err != nil {
+		return nil, fmt.Errorf("make the store's folder: %w", err)
+	}
+	return f, nil
+}
+
+func (f *folder) close() {
+	if f.lock != nil {
+		_ = f.lock.Close() // ends the lock
+		f.lock = nil
+	}
+}
