@@ -1,0 +1,121 @@
+package quota
+
+import (
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"hubbub/ivschat"
+)
+
+// maxScopes bounds the memory of the counters: in `hubbub dev` the region comes
+// from the caller. Beyond it the counters of all scopes begin anew, connections
+// excepted.
+const maxScopes = 1024
+
+// Counters hold the rates of all accounts and regions. Its methods may be called
+// from many goroutines.
+type Counters struct {
+	limits Limits
+
+	mu          sync.Mutex
+	buckets     map[ivschat.Scope]map[Key]*rate.Limiter
+	connections map[ivschat.Scope]int
+}
+
+// New makes counters that hold the limits.
+func New(l Limits) *Counters {
+	return &Counters{limits: l, buckets: map[ivschat.Scope]map[Key]*rate.Limiter{}, connections: map[ivschat.Scope]int{}}
+}
+
+// Limits are the quotas that the counters hold.
+func (c *Counters) Limits() Limits { return c.limits }
+
+// TakeHTTP counts one call of an operation of the control plane and says whether
+// it is within its rate; limit is the quota in requests a second.
+func (c *Counters) TakeHTTP(s ivschat.Scope, o ivschat.Operation, now time.Time) (limit int, ok bool) {
+	if !c.limits.http[o] {
+		return 0, true
+	}
+	return c.Take(s, OperationKey(o), now)
+}
+
+// Take counts one use of a rate: the WebSocket form of DeleteMessage or
+// DisconnectUser, or SendMessage.
+func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bool) {
+	limit = c.limits.values[k]
+	if limit == 0 {
+		return 0, true
+	}
+	c.mu.Lock()
+	buckets := c.buckets[s]
+	if buckets == nil {
+		if len(c.buckets) >= maxScopes {
+			clear(c.buckets)
+		}
+		buckets = map[Key]*rate.Limiter{}
+		c.buckets[s] = buckets
+	}
+	b := buckets[k]
+	if b == nil {
+		b = rate.NewLimiter(rate.Limit(limit), limit)
+		buckets[k] = b
+	}
+	c.mu.Unlock()
+	return limit, b.AllowN(now, 1)
+}
+
+// Connect counts one connection; limit is the quota if there is no more room.
+// Every success is given back by one Disconnect.
+func (c *Counters) Connect(s ivschat.Scope) (limit int, ok bool) {
+	limit = c.limits.values[Connections]
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if limit > 0 && c.connections[s] >= limit {
+		return limit, false
+	}
+	c.connections[s]++
+	return limit, true
+}
+
+// Disconnect gives one connection back.
+func (c *Counters) Disconnect(s ivschat.Scope) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.connections[s]--; c.connections[s] <= 0 {
+		delete(c.connections, s)
+	}
+}
+
+// Bucket is a rate that belongs to one thing: a room's messages or a
+// connection's requests. It holds one second's worth, and the rate may differ at
+// each call. The zero value is full. It is small and has no lock: its owner calls
+// it from one goroutine at a time.
+type Bucket struct {
+	left float32
+	last int64 // Unix time in nanoseconds; 0 before the first use
+}
+
+// Take counts one use and says whether it is within the rate per second; a rate
+// of 0 is unlimited.
+func (b *Bucket) Take(perSecond int, now time.Time) bool {
+	if perSecond <= 0 {
+		return true
+	}
+	full, at := float32(perSecond), now.UnixNano()
+	switch {
+	case b.last == 0:
+		b.left = full
+	case at > b.last:
+		b.left = min(full, b.left+float32(float64(at-b.last)*float64(perSecond)/1e9))
+	default: // the clock went back: nothing is gained, and nothing lost
+		b.left = min(full, b.left)
+	}
+	b.last = at
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
+}
