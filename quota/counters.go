@@ -66,26 +66,39 @@ func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bo
 	return limit, b.AllowN(now, 1)
 }
 
-// Connect counts one connection; limit is the quota if there is no more room.
-// Every success is given back by one Disconnect.
-func (c *Counters) Connect(s ivschat.Scope) (limit int, ok bool) {
-	limit = c.limits.values[Connections]
+// Connect counts one connection and says whether there is room for it. Every
+// success is given back by one Disconnected.
+func (c *Counters) Connect(s ivschat.Scope) bool {
+	limit := c.limits.values[Connections]
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if limit > 0 && c.connections[s] >= limit {
-		return limit, false
+		return false
 	}
 	c.connections[s]++
-	return limit, true
+	return true
 }
 
-// Disconnect gives one connection back.
-func (c *Counters) Disconnect(s ivschat.Scope) {
+// Disconnected gives one connection back.
+func (c *Counters) Disconnected(s ivschat.Scope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.connections[s]--; c.connections[s] <= 0 {
 		delete(c.connections, s)
 	}
+}
+
+// ConnectionRate is the requests per second that one connection may make; 0 is
+// unlimited.
+func (c *Counters) ConnectionRate() int { return c.limits.values[ConnectionRequests] }
+
+// RoomRate is the messages per second that hold for a room with that setting; 0
+// is unlimited.
+func (c *Counters) RoomRate(setting int) int {
+	if !c.limits.RoomRates {
+		return 0
+	}
+	return setting
 }
 
 // Bucket is a rate that belongs to one thing: a room's messages or a
