@@ -1,0 +1,57 @@
+package socket
+
+import "time"
+
+// Handler decides about connections and takes what they send. A panic in one of
+// its methods ends the connection that it was called for and nothing else.
+type Handler interface {
+	// Handshake is called for each well-formed upgrade request, on a goroutine of
+	// its own. It calls u.Accept or u.Refuse once, at once or later and from any
+	// goroutine; without a decision the request is refused with 503 when u's
+	// context ends.
+	Handshake(u *Upgrade)
+
+	// Open is called once for each accepted connection, before the 101 is sent and
+	// before any other method: what is queued for c, or for a group that c was added
+	// to, from here on is written behind the 101.
+	Open(c *Conn)
+
+	// Message is called for each complete message, text or binary, one at a time for
+	// a connection and in order. The payload is valid during the call only. It must
+	// not block: the connection is not read meanwhile.
+	Message(c *Conn, payload []byte)
+
+	// Wake is called after the time that c.WakeAt set. It may run beside Message,
+	// but not beside or after Closed.
+	Wake(c *Conn)
+
+	// Closed is called once for each connection that Open saw, after everything else.
+	Closed(c *Conn, end End)
+}
+
+// Reason is why a connection ended, for metrics and log.
+type Reason string
+
+// The reasons.
+const (
+	ClosedByClient Reason = "closed_by_client" // its close frame came first
+	ClosedByServer Reason = "closed_by_server" // Conn.Close
+	Dropped        Reason = "dropped"          // Conn.Drop
+	ClientGone     Reason = "client_gone"      // TCP ended without a close frame
+	SlowViewer     Reason = "slow_viewer"      // its queue was over its bounds, or stood still
+	Silent         Reason = "silent"           // no pong and no frame for too long
+	ProtocolError  Reason = "protocol_error"   // 1002, 1007 or 1009 was sent
+	Draining       Reason = "draining"         // the server is shutting down
+	Panicked       Reason = "panic"            // the Handler failed
+)
+
+var reasons = []Reason{ClosedByClient, ClosedByServer, Dropped, ClientGone, SlowViewer, Silent, ProtocolError, Draining, Panicked}
+
+// End is how a connection ended.
+type End struct {
+	Reason    Reason
+	Code      uint16 // of the close frame that came first, 1006 if there was none
+	FramesIn  uint64 // complete messages
+	FramesOut uint64 // frames written whole, control frames included
+	Age       time.Duration
+}

@@ -1,0 +1,234 @@
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Upgrade is a well-formed request to become a WebSocket. Accept or Refuse
+// decides about it, once.
+type Upgrade struct {
+	request  *http.Request
+	remote   netip.Addr
+	ctx      context.Context
+	once     sync.Once
+	decision chan decision
+}
+
+type decision struct {
+	accepted bool
+	protocol string
+	session  any
+	status   int
+	message  string
+}
+
+// Protocols are the values offered in Sec-WebSocket-Protocol, in order; they are
+// checked to be HTTP tokens.
+func (u *Upgrade) Protocols() []string { return protocols(u.request.Header) }
+
+// RemoteAddr is the client's address, behind trusted proxies its own.
+func (u *Upgrade) RemoteAddr() netip.Addr { return u.remote }
+
+// Context ends when the time for a decision is over.
+func (u *Upgrade) Context() context.Context { return u.ctx }
+
+// Accept upgrades; protocol, one of those offered, is echoed if it is not "",
+// and session becomes Conn.Session.
+func (u *Upgrade) Accept(protocol string, session any) {
+	u.once.Do(func() { u.decision <- decision{accepted: true, protocol: protocol, session: session} })
+}
+
+// Refuse answers with an HTTP status and a JSON body that holds the message.
+func (u *Upgrade) Refuse(status int, message string) {
+	u.once.Do(func() { u.decision <- decision{status: status, message: message} })
+}
+
+// refusedRequest is an HTTP answer to what is not an upgrade.
+type refusedRequest struct {
+	status  int
+	message string
+	headers http.Header
+}
+
+func (r *refusedRequest) Error() string { return r.message }
+
+func refuse(status int, message string, headers ...string) *refusedRequest {
+	r := &refusedRequest{status: status, message: message, headers: http.Header{}}
+	for i := 0; i < len(headers); i += 2 {
+		r.headers.Set(headers[i], headers[i+1])
+	}
+	return r
+}
+
+// readRequest reads a request of at most limit bytes and returns it with what
+// came behind it.
+func readRequest(c net.Conn, limit int) (*http.Request, []byte, error) {
+	var all []byte
+	b := buffers.Get().(*[]byte)
+	defer buffers.Put(b)
+	searched := 0
+	for {
+		n, err := c.Read(*b)
+		all = append(all, (*b)[:n]...)
+		from := max(searched-3, 0)
+		if at := bytes.Index(all[from:], []byte("\r\n\r\n")); at >= 0 && from+at+4 <= limit {
+			head := all[:from+at+4]
+			request, perr := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
+			if perr != nil {
+				return nil, nil, refuse(http.StatusBadRequest, "The request is not HTTP.")
+			}
+			return request, bytes.Clone(all[len(head):]), nil
+		}
+		searched = len(all)
+		if len(all) >= limit {
+			return nil, nil, refuse(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request is over %d bytes.", limit))
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}
+
+// checkRequest says why a request is not an upgrade, or nil. Source: RFC 6455,
+// 4.2.1; spec messaging 1.3.
+func checkRequest(r *http.Request) *refusedRequest {
+	const status = http.StatusBadRequest
+	h := r.Header
+	switch {
+	case r.Method != http.MethodGet:
+		return refuse(status, "This port speaks WebSocket: the method must be GET, not "+shown(r.Method)+".")
+	case !r.ProtoAtLeast(1, 1):
+		return refuse(status, "This port speaks WebSocket over HTTP/1.1.")
+	case r.Host == "":
+		return refuse(status, "The Host header is missing.")
+	case r.ContentLength > 0 || len(r.TransferEncoding) > 0:
+		return refuse(status, "An upgrade has no body.")
+	case !hasToken(h, "Connection", "upgrade") && !hasToken(h, "Upgrade", "websocket"):
+		return refuse(http.StatusUpgradeRequired, "This port speaks WebSocket: connect with a WebSocket client and a chat token as its sub-protocol.",
+			"Upgrade", "websocket", "Connection", "Upgrade")
+	case !hasToken(h, "Connection", "upgrade") || !hasToken(h, "Upgrade", "websocket"):
+		return refuse(status, "An upgrade needs the headers Connection: Upgrade and Upgrade: websocket.")
+	case len(h["Sec-Websocket-Version"]) != 1 || h.Get("Sec-WebSocket-Version") != "13":
+		return refuse(http.StatusUpgradeRequired, "The Sec-WebSocket-Version must be 13.", "Sec-WebSocket-Version", "13", "Upgrade", "websocket", "Connection", "Upgrade")
+	case len(h["Sec-Websocket-Key"]) != 1 || !isKey(h.Get("Sec-WebSocket-Key")):
+		return refuse(status, "The Sec-WebSocket-Key must be 16 bytes in base64.")
+	}
+	for _, p := range protocols(h) {
+		if !isToken(p) {
+			return refuse(status, "Sec-WebSocket-Protocol has a value that is not an HTTP token.")
+		}
+	}
+	return nil
+}
+
+func isKey(key string) bool {
+	b, err := base64.StdEncoding.Strict().DecodeString(key)
+	return err == nil && len(b) == 16
+}
+
+func protocols(h http.Header) []string {
+	var all []string
+	for _, line := range h["Sec-Websocket-Protocol"] {
+		for p := range strings.SplitSeq(line, ",") {
+			if p = strings.Trim(p, " \t"); p != "" {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+func hasToken(h http.Header, name, token string) bool {
+	for _, line := range h[name] {
+		for v := range strings.SplitSeq(line, ",") {
+			if strings.EqualFold(strings.Trim(v, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isToken says whether s is an HTTP token. Source: RFC 9110, 5.6.2.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// shown keeps what a stranger sent short and printable.
+func shown(s string) string { return fmt.Sprintf("%.20q", s) }
+
+// answer is the 101 as the first thing that a connection is sent.
+func answer(r *http.Request, protocol string) *Frame {
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ")
+	b.WriteString(acceptKey(r.Header.Get("Sec-WebSocket-Key")))
+	if protocol != "" {
+		b.WriteString("\r\nSec-WebSocket-Protocol: ")
+		b.WriteString(protocol)
+	}
+	fmt.Fprintf(&b, "\r\nDate: %s\r\nx-amzn-RequestId: %s\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), uuid.NewString())
+	return &Frame{bytes: b.Bytes()}
+}
+
+// writeRefusal sends the answer and sees that the client gets it: closing with
+// unread bytes would reset the connection and may destroy it.
+func writeRefusal(c net.Conn, r *refusedRequest) {
+	body, err := json.Marshal(map[string]string{"message": r.message})
+	if err != nil { // a string is JSON
+		panic(err)
+	}
+	h := r.headers
+	if h == nil {
+		h = http.Header{}
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("x-amzn-RequestId", uuid.NewString())
+	if h.Get("Connection") == "" {
+		h.Set("Connection", "close")
+	} else {
+		h.Set("Connection", h.Get("Connection")+", close")
+	}
+	h.Set("Content-Length", fmt.Sprint(len(body)))
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", r.status, http.StatusText(r.status))
+	_ = h.Write(&b) // to a buffer
+	b.WriteString("\r\n")
+	b.Write(body)
+	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := c.Write(b.Bytes()); err != nil {
+		return
+	}
+	if w, ok := c.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, 256<<10)
+	}
+}
+
+// acceptKey is the answer to the client's key. Source: RFC 6455, 4.2.2.
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
