@@ -1,0 +1,117 @@
+package hub
+
+import (
+	"sync"
+	"time"
+
+	"hubbub/ivschat"
+	"hubbub/quota"
+	"hubbub/socket"
+)
+
+// room is a chat room as long as it has viewers on this node.
+type room struct {
+	// Set by Hub.enter, read-only after.
+	arn   ivschat.ARN
+	scope ivschat.Scope
+
+	// Guarded by Hub.mu.
+	held      int       // connections that hold the room: viewers and handshakes on their way
+	deserted  time.Time // when held became 0
+	lingering bool      // is in Hub.lingering
+
+	// mu gives the room its one order: what is queued while it is held is queued
+	// for all viewers before anything that comes later. Nothing waits under it.
+	mu    sync.Mutex
+	group *socket.Group
+	users map[string]*viewer // the first connection of each user; the others by viewer.next
+	rate  quota.Bucket       // of SEND_MESSAGE, all viewers together
+}
+
+// join makes the connection a viewer: from now on it misses nothing.
+func (r *room) join(v *viewer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v.next = r.users[v.userID]
+	r.users[v.userID] = v
+	r.group.Add(v.conn)
+}
+
+// leave ends the viewer for the reason given, unless it ended before: then it is
+// false. What was queued for the viewer so far still reaches it, then last, if
+// there is one, and nothing more.
+func (r *room) leave(v *viewer, e *ending, last *socket.Frame) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.ending.Load() != nil {
+		return false
+	}
+	v.ending.Store(e)
+	r.group.Remove(v.conn)
+	r.forget(v)
+	if last != nil {
+		v.conn.Send(last)
+	}
+	return true
+}
+
+// forget takes the viewer from the list of its user's connections.
+func (r *room) forget(v *viewer) {
+	first := r.users[v.userID]
+	switch {
+	case first != v:
+		for first.next != v {
+			first = first.next
+		}
+		first.next = v.next
+	case v.next == nil:
+		delete(r.users, v.userID)
+	default:
+		r.users[v.userID] = v.next
+	}
+	v.next = nil
+}
+
+// deliver queues the frame for every viewer and says for how many. If its sender
+// (nil for the control plane) ended meanwhile, nobody gets it and ended says so:
+// after the event that disconnects a user there is nothing more of that user.
+func (r *room) deliver(sender *viewer, f *socket.Frame) (deliveries int, ended *ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sender != nil {
+		if e := sender.ending.Load(); e != nil {
+			return 0, e
+		}
+	}
+	return r.group.Send(f), nil
+}
+
+// disconnect is deliver, and then ends every connection of the user with close
+// code 1000 and the text, behind the frame. Source: spec messaging 3.3.
+func (r *room) disconnect(sender *viewer, f *socket.Frame, userID, text string) (deliveries int, ended *ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sender != nil {
+		if e := sender.ending.Load(); e != nil {
+			return 0, e
+		}
+	}
+	deliveries = r.group.Send(f)
+	for v := r.users[userID]; v != nil; {
+		next := v.next
+		v.next = nil
+		v.ending.Store(disconnected)
+		r.group.Remove(v.conn)
+		v.conn.Close(closeNormal, text)
+		v = next
+	}
+	delete(r.users, userID)
+	return deliveries, nil
+}
+
+// take takes one message from the room's rate.
+func (r *room) take(perSecond int, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rate.Take(perSecond, now)
+}
