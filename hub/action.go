@@ -14,9 +14,6 @@ import (
 // socket.Handler.
 func (h *Hub) Message(c *socket.Conn, frame []byte) {
 	v := c.Session().(*viewer)
-	if v.ending.Load() == disconnected {
-		return // its close frame is on the way, and nothing follows that
-	}
 	now := h.now() // the time of receipt
 	id := ivschat.NewID()
 	a, malformed := ivschat.ParseAction(frame)
@@ -32,10 +29,6 @@ func (h *Hub) Message(c *socket.Conn, frame []byte) {
 	}
 }
 
-// errDisconnected is the end of an action whose sender was disconnected while it
-// was under way: nobody hears of it.
-var errDisconnected = errors.New("the user was disconnected")
-
 // check asks everything that an action must satisfy before it costs the room
 // anything, in the order of spec messaging 5.1, and returns the room's settings.
 // The frame was parsed before, so that even one that comes too fast gets its
@@ -50,8 +43,8 @@ func (h *Hub) check(v *viewer, a *ivschat.Action, malformed error, size int, now
 	if v.ending.Load() == nil && v.over(now) {
 		h.expire(v, now) // before the clock of socket came to it
 	}
-	if v.ending.Load() != nil {
-		return nil, errSession
+	if err := v.ending.Load().refusal(); err != nil {
+		return nil, err
 	}
 	if v.capabilities&a.Name.Capability() == 0 {
 		return nil, ivschat.Refuse(ivschat.AccessDenied, ivschat.TextForbidden)
@@ -80,6 +73,10 @@ func (h *Hub) check(v *viewer, a *ivschat.Action, malformed error, size int, now
 var (
 	errRate    = ivschat.Refuse(ivschat.Throttling, ivschat.TextRateExceeded)
 	errSession = ivschat.Refuse(ivschat.Unauthorized, ivschat.TextSessionExpired)
+
+	// errDisconnected is what becomes of an action whose sender was disconnected
+	// while it was under way: nobody hears of it.
+	errDisconnected = errors.New("the user was disconnected")
 )
 
 // take takes the action from the rates that its room and account share.
@@ -122,14 +119,8 @@ func (h *Hub) perform(v *viewer, a *ivschat.Action, id string, settings *ivschat
 		e := ivschat.UserDisconnected(id, a.RequestID, a.UserID, a.Reason, now)
 		deliveries, ended = v.room.disconnect(v, socket.NewFrame(e.Encode()), a.UserID, closeText(a.Reason))
 	}
-	switch ended {
-	case nil:
-		h.metrics.deliveries[labels[a.Name]].Add(float64(deliveries))
-		return nil
-	case disconnected:
-		return errDisconnected
-	}
-	return errSession
+	h.metrics.deliveries[labels[a.Name]].Add(float64(deliveries))
+	return ended.refusal()
 }
 
 // allowed is the verdict on a message that nothing can review: that of the

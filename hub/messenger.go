@@ -72,7 +72,7 @@ func closeText(reason string) string {
 		return reason
 	}
 	cut := ivschat.MaxCloseReasonBytes
-	for !utf8.RuneStart(reason[cut]) {
+	for cut > 0 && !utf8.RuneStart(reason[cut]) {
 		cut--
 	}
 	return reason[:cut]

@@ -19,6 +19,7 @@ import (
 
 	"hubbub/ivschat"
 	"hubbub/quota"
+	"hubbub/socket"
 )
 
 func TestADisconnectedUserHearsItAndThenNothing(t *testing.T) {
@@ -112,7 +113,8 @@ func TestTheReasonOfADisconnectFitsItsCloseFrame(t *testing.T) {
 		{"short", "be nice", "be nice"},
 		{"as long as fits", strings.Repeat("x", 123), strings.Repeat("x", 123)},
 		{"longer", strings.Repeat("x", 256), strings.Repeat("x", 123)},
-		{"cut at a character", "x" + long(80), "x" + long(61)},
+		{"cut before a character", "x" + long(80), "x" + long(61)},
+		{"cut where a character would be halved", long(80), long(61)},
 		{"looks like the ERROR of a session's end", `{"ErrorCode":401}`, `Disconnected: {"ErrorCode":401}`},
 		{"the same behind white space", "\n {}", "Disconnected: \n {}"},
 	} {
@@ -205,43 +207,32 @@ func TestComingAndGoing(t *testing.T) {
 	n := start(t, func(s *setup) { s.limits = quota.None() })
 	room := n.room()
 	var all sync.WaitGroup
-	stop := make(chan struct{})
 	for i := range 4 {
 		all.Go(func() {
 			for k := range 25 {
-				user := fmt.Sprint("user", k%3)
-				c := n.join(room, user)
-				c.send(`{"Action":"SEND_MESSAGE","RequestId":"%d-%d","Content":"x"}`, i, k)
-				for {
-					text, err := c.read()
-					if err != nil || strings.Contains(text, fmt.Sprintf(`"RequestId":"%d-%d"`, i, k)) {
-						break // disconnected by the others, or answered
+				all.Go(func() {
+					if err := n.DisconnectUser(context.Background(), room, "user0", ""); err != nil {
+						t.Error(err)
 					}
+					if _, err := n.SendEvent(context.Background(), room, "e", nil); err != nil {
+						t.Error(err)
+					}
+				})
+				c := n.join(room, fmt.Sprint("user", k%3))
+				id := fmt.Sprintf(`"RequestId":"%d-%d"`, i, k)
+				err := c.Write(context.Background(), websocket.MessageText, []byte(`{"Action":"SEND_MESSAGE","Content":"x",`+id+`}`))
+				for text := ""; err == nil && !strings.Contains(text, id); { // until answered, or disconnected by the others
+					text, err = c.read()
+				}
+				if err != nil && k%3 != 0 {
+					t.Errorf("a user whom nobody disconnects: %v", err)
 				}
 				c.CloseNow()
 				n.clock.advance(300 * time.Millisecond) // rooms linger for a second
 			}
 		})
 	}
-	var events sync.WaitGroup
-	events.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if err := n.DisconnectUser(context.Background(), room, "user0", ""); err != nil {
-				t.Error(err)
-			}
-			if _, err := n.SendEvent(context.Background(), room, "e", nil); err != nil {
-				t.Error(err)
-			}
-		}
-	})
 	all.Wait()
-	close(stop)
-	events.Wait()
 	eventually(t, "everybody is gone", func() bool { return n.Viewers() == 0 && n.quotaHeld() == 0 })
 	if r := n.find(room); r != nil && (len(r.users) != 0 || r.group.Len() != 0) {
 		t.Errorf("the empty room has %d users and %d members", len(r.users), r.group.Len())
@@ -280,22 +271,28 @@ func TestASlowViewerIsCutAndNobodyElseMissesAnything(t *testing.T) {
 	// What the slow viewer got is a beginning of all, without a gap, and no close frame.
 	ok(t, slow.SetReadDeadline(time.Now().Add(patience)))
 	for next := 1; ; next++ {
-		h, err := ws.ReadHeader(slow)
+		payload, op, err := readRaw(slow)
 		if err != nil {
 			break // reset
 		}
-		payload := make([]byte, h.Length)
-		if _, err := io.ReadFull(slow, payload); err != nil {
-			break
-		}
-		if h.OpCode == ws.OpPing {
-			next--
-			continue
-		}
-		if h.OpCode != ws.OpText || !bytes.Contains(payload, fmt.Appendf(nil, `"RequestId":"%d"`, next)) {
-			t.Fatalf("frame %d is %v %.80s", next, h.OpCode, payload)
+		if op != ws.OpText || !bytes.Contains(payload, fmt.Appendf(nil, `"RequestId":"%d"`, next)) {
+			t.Fatalf("frame %d is %v %.80s", next, op, payload)
 		}
 	}
+	eventually(t, "the reason is counted", func() bool {
+		return n.count("hubbub_hub_viewers_gone_total", string(socket.SlowViewer)) == 1
+	})
+}
+
+// readRaw reads one frame as it is on the wire.
+func readRaw(c net.Conn) ([]byte, ws.OpCode, error) {
+	h, err := ws.ReadHeader(c)
+	if err != nil {
+		return nil, 0, err
+	}
+	payload := make([]byte, h.Length)
+	_, err = io.ReadFull(c, payload)
+	return payload, h.OpCode, err
 }
 
 // smallWindow connects with a receive buffer that is soon full.
@@ -318,20 +315,19 @@ func TestACloseFrameIsTheLastFrame(t *testing.T) {
 	_, err = n.SendEvent(t.Context(), room, "after", nil)
 	ok(t, err)
 	ok(t, wsutil.WriteClientText(c, []byte(`{"Action":"SEND_MESSAGE","Content":"after"}`)))
-	var frames []ws.Frame
-	for len(frames) == 0 || frames[len(frames)-1].Header.OpCode != ws.OpClose {
-		f, err := ws.ReadFrame(c)
-		ok(t, err)
-		frames = append(frames, f)
+	event, op, err := readRaw(c)
+	if err != nil || op != ws.OpText || !bytes.Contains(event, []byte(ivschat.DisconnectUserEvent)) {
+		t.Fatalf("%v %s %v", op, event, err)
 	}
-	if len(frames) != 2 || !bytes.Contains(frames[0].Payload, []byte(ivschat.DisconnectUserEvent)) {
-		t.Fatalf("%d frames", len(frames))
+	end, op, err := readRaw(c)
+	if err != nil || op != ws.OpClose || binary.BigEndian.Uint16(end) != 1000 || string(end[2:]) != "out" {
+		t.Fatalf("%v %q %v", op, end, err)
 	}
-	if p := frames[1].Payload; binary.BigEndian.Uint16(p) != 1000 || string(p[2:]) != "out" {
-		t.Errorf("the close frame says %q", p)
-	}
-	ok(t, ws.WriteFrame(c, ws.MaskFrame(ws.NewCloseFrame(frames[1].Payload))))
+	ok(t, ws.WriteFrame(c, ws.MaskFrame(ws.NewCloseFrame(end))))
 	if rest, err := io.ReadAll(c); err != nil || len(rest) != 0 {
 		t.Errorf("behind the close frame: %q %v", rest, err)
+	}
+	if n.count("hubbub_messaging_requests_total", string(sendMessage)) != 0 || n.count("hubbub_hub_errors_total", "401") != 0 {
+		t.Error("what the user sent behind its end was looked at")
 	}
 }

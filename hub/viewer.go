@@ -48,6 +48,17 @@ var disconnected = &ending{reason: userDisconnected}
 // gone is the ending of those whose connection ended first; socket knows why.
 var gone = &ending{}
 
+// refusal is what an action of the viewer comes to; nil while there is no ending.
+func (e *ending) refusal() error {
+	switch e {
+	case nil:
+		return nil
+	case disconnected:
+		return errDisconnected
+	}
+	return errSession
+}
+
 const (
 	closeNormal = 1000
 

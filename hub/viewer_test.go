@@ -1,0 +1,96 @@
+package hub
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/coder/websocket"
+
+	"hubbub/ivschat"
+)
+
+// TestAnActionOfAUserWhoEndedMeanwhile is the race between an action that passed
+// its checks and the end of its sender, played by hand.
+func TestAnActionOfAUserWhoEndedMeanwhile(t *testing.T) {
+	n := start(t)
+	room := n.room()
+	bob := n.join(room, "bob")
+	settings, err := n.registry.Room(room)
+	ok(t, err)
+	for _, c := range []struct {
+		name string
+		end  func(v *viewer)
+		want error
+	}{
+		{"disconnected", func(*viewer) { ok(t, n.DisconnectUser(t.Context(), room, "alice", "")) }, errDisconnected},
+		{"session over", func(v *viewer) { n.expire(v, n.clock.now()) }, errSession},
+	} {
+		n.join(room, "alice")
+		v := n.viewerOf(room, "alice")
+		c.end(v)
+		if c.want == errDisconnected {
+			bob.want("EVENT  aws:DISCONNECT_USER")
+		}
+		for _, a := range []ivschat.Action{
+			{Name: ivschat.SendMessage, Content: "x"},
+			{Name: ivschat.DeleteMessage, ID: "AbCdEf123456"},
+			{Name: ivschat.DisconnectUser, UserID: "bob"},
+		} {
+			if err := n.perform(v, &a, ivschat.NewID(), settings, n.clock.now()); !errors.Is(err, c.want) {
+				t.Errorf("%s, then %s: %v, want %v", c.name, a.Name, err, c.want)
+			}
+		}
+	}
+	n.fence(room, bob)
+}
+
+func TestAnInternalErrorIsPlainForTheClientAndWholeForTheLog(t *testing.T) {
+	var log bytes.Buffer
+	n := start(t, func(s *setup) { s.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	room := n.room()
+	c := n.join(room, "alice")
+	n.refuse(n.viewerOf(room, "alice"), "AbCdEf123456", "r", errors.New("the cause"))
+	c.want("ERROR r 500 Internal server error")
+	n.Close()
+	if !strings.Contains(log.String(), "the cause") {
+		t.Errorf("the log says %s", log.String())
+	}
+}
+
+func TestADrainDropsEverybodyWithoutACloseFrame(t *testing.T) {
+	n := start(t)
+	room := n.room()
+	alice := n.join(room, "alice")
+	n.Drain(context.Background(), 0)
+	if text, err := alice.read(); err == nil || websocket.CloseStatus(err) != -1 {
+		t.Errorf("%s %v", text, err)
+	}
+	eventually(t, "nobody is held", func() bool { return n.Viewers() == 0 && n.quotaHeld() == 0 })
+}
+
+func TestAStormOfRecordsGoesToDebug(t *testing.T) {
+	f, now := newFrequency(1, 2), time.Now()
+	var levels []slog.Level
+	for _, after := range []time.Duration{0, 0, 0, time.Second, time.Second} {
+		levels = append(levels, f.level(now.Add(after)))
+	}
+	want := []slog.Level{slog.LevelInfo, slog.LevelInfo, slog.LevelDebug, slog.LevelInfo, slog.LevelDebug}
+	for i := range want {
+		if levels[i] != want[i] {
+			t.Fatalf("levels %v, want %v", levels, want)
+		}
+	}
+}
+
+func TestAViewerIsSmall(t *testing.T) {
+	// The next size class of the allocator: there may be very many viewers.
+	if size := unsafe.Sizeof(viewer{}); size > 112 {
+		t.Errorf("a viewer has %d bytes", size)
+	}
+}
