@@ -1,6 +1,7 @@
 package ivschat
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -35,7 +36,7 @@ func NewSender(userID string, attributes map[string]string) Sender {
 		attributes = map[string]string{}
 	}
 	b = appendStrings(b, attributes)
-	return Sender{append(b, '}')}
+	return Sender{bytes.Clone(append(b, '}'))} // there is one for each viewer: no room to grow
 }
 
 // Message is a chat message on its way to the viewers.
