@@ -1,0 +1,122 @@
+package hubbub
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// adminServer answers on the admin listener: whether the server lives and is
+// ready, its metrics and its version, and the one order that `hubbub key` gives.
+//
+//	GET  /healthz             200 while the process answers
+//	GET  /readyz              200 between ready and the begin of the stop, else 503
+//	GET  /metrics             Prometheus
+//	GET  /version             what it was built from, JSON
+//	POST /keys/rotate-tokens  204; with the bearer secret of <data>/server.json
+//	GET  /debug/pprof/        if Config.PProf
+func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ready\n")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		json.MarshalWrite(w, BuildVersion())
+	})
+	mux.HandleFunc("POST "+rotatePath, func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if secret == "" || subtle.ConstantTimeCompare([]byte(given), []byte(secret)) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the bearer secret is that of "+serverFile+" in the data folder", http.StatusUnauthorized)
+			return
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), rotateLimit)
+		defer cancel()
+		if err := s.RotateTokenKeys(ctx); err != nil {
+			s.log.Error("token keys not rotated", "err", err)
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	if s.config.PProf {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.With("component", "admin").Handler(), slog.LevelDebug),
+	}
+}
+
+const (
+	rotatePath  = "/keys/rotate-tokens"
+	rotateLimit = 15 * time.Second // a write to the store may take 10 s
+	serverFile  = "server.json"    // in the data folder, while a server runs
+)
+
+// running is what a server leaves in its data folder for commands of the same
+// user: where its admin listener is, and the secret that it wants to hear.
+type running struct {
+	Admin  string `json:"admin"`
+	Secret string `json:"secret"`
+}
+
+// writeRunning leaves the file, readable by its owner alone.
+func writeRunning(path string, r running) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, append(data, '\n'))
+}
+
+// writeFile replaces a file as a whole, readable by its owner alone.
+func writeFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // once renamed there is nothing to remove
+	_, err = f.Write(data)
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// newSecret is 128 random bits or more, as text.
+func newSecret() string { return rand.Text() }

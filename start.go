@@ -1,0 +1,199 @@
+package hubbub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hubbub/chattoken"
+	"hubbub/control"
+	"hubbub/engine"
+	"hubbub/hub"
+	"hubbub/ivschat"
+	"hubbub/quota"
+	"hubbub/registry"
+	"hubbub/sigv4"
+	"hubbub/socket"
+)
+
+// openLimit bounds the opening of a store: 50,000 rooms load in a second.
+const openLimit = 2 * time.Minute
+
+// start builds the rooms in order: ports taken, store, keys, registry, policies,
+// hub, and at last the control plane. Every part leaves its step for Close.
+func (s *Server) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	c := s.config
+	limits, err := c.Limits.resolve()
+	if err != nil {
+		return err
+	}
+	if n := raiseOpenFiles(); n > 0 && n < fewFiles {
+		s.log.Warn("few files may be open, and each viewer is one; raise the limit (ulimit -n, LimitNOFILE)", "limit", n)
+	}
+
+	// Ports and files first: what is wrong with them needs no store to be said.
+	for _, l := range []struct {
+		key, address string
+		to           *net.Listener
+	}{{"admin", c.Admin, &s.admin}, {"messaging", c.Messaging, &s.messaging}, {"api", c.API, &s.api}} {
+		if *l.to, err = listen(ctx, l.key, l.address); err != nil {
+			return err
+		}
+		port := *l.to
+		s.undo(l.key+" port", adminLimit, func(context.Context) error {
+			port.Close() // closed already, unless the start failed before it was served
+			return nil
+		})
+	}
+	if s.certificate, err = openCertificate(c.TLS, s.log.With("component", "tls")); err != nil {
+		return err
+	}
+	if s.policies, err = openPolicies(c, s.log); err != nil {
+		return err
+	}
+
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	secret := newSecret()
+	s.serveHTTP("admin", adminLimit, s.admin, s.adminServer(metrics, secret))
+
+	keys, used, err := s.openStore(ctx, limits)
+	if err != nil {
+		return err
+	}
+	// Not before the store is ours: the folder may be another server's.
+	if err := s.leaveAddress(secret); err != nil {
+		return err
+	}
+	s.follow()
+
+	counters := quota.New(limits)
+	messaging := s.startHub(used, counters, metrics)
+	if c.Mode == Dev {
+		if s.room, err = s.devRoom(ctx, keys); err != nil {
+			return err
+		}
+	}
+	verifier := &sigv4.Verifier{Window: c.Window, Debug: c.Mode == Dev}
+	if len(c.Regions) > 0 {
+		verifier.Region = func(region string) bool { return slices.Contains(c.Regions, region) }
+	}
+	api := control.New(control.Options{
+		Registry: s.registry, Messenger: messaging, Tokens: s.keys, IAM: s.policies.current, Quota: counters,
+		Verifier: verifier, TokenLifetime: c.TokenLifetime, TrustedProxies: c.TrustedProxies,
+		Log: s.log, Metrics: metrics,
+	})
+	s.serveHTTP("control plane", answersLimit, s.api, control.NewServer(api, s.certificate.config("h2", "http/1.1"), s.log))
+	s.ready.Store(true)
+	return nil
+}
+
+// fewFiles is a limit of open files that a busy chat room reaches.
+const fewFiles = 10_000
+
+// openStore opens the engine and what is kept in it.
+func (s *Server) openStore(ctx context.Context, limits quota.Limits) (*engine.Bucket, *engine.Once, error) {
+	c := s.config
+	o := engine.Options{Log: s.log.With("component", "store")}
+	if c.Data != Memory {
+		if err := makeFolder(c.Data); err != nil {
+			return nil, nil, err
+		}
+		o.Dir = c.Data
+	}
+	e, err := engine.Open(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.undo("store", storeLimit, e.Close)
+	keys, err := e.Bucket(ctx, engine.KeysBucket)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.keys, err = chattoken.OpenKeyRing(ctx, keys); err != nil {
+		return nil, nil, err
+	}
+	used, err := e.Once(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.registry, err = registry.Open(ctx, registry.Options{
+		Engine: e, Limits: limits,
+		// Nothing invokes handlers yet; dev lets a room name one, so that what
+		// makes rooms can be tried out.
+		AcceptHandler: func(string) bool { return c.Mode == Dev },
+		Log:           s.log.With("component", "registry"),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return keys, used, nil
+}
+
+// leaveAddress tells commands of the same user where this server is, and what it
+// wants to hear from them.
+func (s *Server) leaveAddress(secret string) error {
+	if s.config.Data == Memory {
+		return nil
+	}
+	path := filepath.Join(s.config.Data, serverFile)
+	s.undo("address in the data folder", adminLimit, func(context.Context) error {
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) { // gone is as good
+			return err
+		}
+		return nil
+	})
+	return writeRunning(path, running{s.AdminURL(), secret})
+}
+
+// startHub accepts viewers.
+func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *prometheus.Registry) *hub.Hub {
+	o := socket.Config{TrustedProxies: s.config.TrustedProxies, TLS: s.certificate.config("http/1.1")}
+	h := hub.New(hub.Options{
+		Registry: s.registry, Tokens: s.keys, Used: used, Quota: counters,
+		Blocked: func(account string) bool { return s.policies.current().Blocked(account) },
+		Serves:  s.serves,
+		Socket:  o, Log: s.log, Metrics: metrics,
+	})
+	s.undo("messaging plane", s.config.Drain+drainLimit, func(ctx context.Context) error {
+		s.log.Info("dropping viewers", "viewers", h.Viewers(), "over", s.config.Drain)
+		h.Drain(ctx, s.config.Drain)
+		h.Close()
+		return nil
+	})
+	s.loops.Go(func() {
+		if err := h.Serve(s.messaging); err != nil && s.ready.Load() {
+			s.failed <- fmt.Errorf("messaging plane: %w", err)
+		}
+	})
+	return h
+}
+
+// serves says whether rooms of an account and region are this server's: after a
+// change of the regions the store may hold others.
+func (s *Server) serves(scope ivschat.Scope) bool {
+	return len(s.config.Regions) == 0 || slices.Contains(s.config.Regions, scope.Region)
+}
+
+// follow keeps policies and certificate as their files are.
+func (s *Server) follow() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.loops.Go(func() { s.policies.run(ctx) })
+	if s.certificate != nil {
+		s.loops.Go(func() { s.certificate.run(ctx, s.reloading) })
+	}
+	s.undo("files", adminLimit, func(context.Context) error {
+		cancel()
+		return nil
+	})
+}
