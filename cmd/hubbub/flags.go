@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"hubbub"
+)
+
+// newSettingFlags makes the flags of all settings: a pointer to a struct with one
+// member a setting, nil unless its flag is given. The text is taken as it stands;
+// hubbub.Load judges it together with the environment and the file, so that all
+// three mean the same.
+func newSettingFlags() any {
+	var fields []reflect.StructField
+	for i, s := range hubbub.Settings() {
+		help := strings.TrimSuffix(s.Help, ".") + " ($" + s.Env()
+		if s.Default != "" {
+			help += "; default: " + s.Default
+		}
+		tag := "name:" + strconv.Quote(s.Flag()) + " placeholder:" + strconv.Quote(s.Form) + " help:" + strconv.Quote(help+")")
+		if strings.HasPrefix(s.Key, "limits.") {
+			tag += ` hidden:""`
+		}
+		kind := reflect.TypeFor[*string]()
+		if s.Switch {
+			kind = reflect.TypeFor[*bool]()
+		}
+		fields = append(fields, reflect.StructField{Name: "Setting" + strconv.Itoa(i), Type: kind, Tag: reflect.StructTag(tag)})
+	}
+	return reflect.New(reflect.StructOf(fields)).Interface()
+}
+
+// settingFlags are the values of the flags that were given, by setting.
+func settingFlags(flags any) map[string]string {
+	given := map[string]string{}
+	v := reflect.ValueOf(flags).Elem()
+	for i, s := range hubbub.Settings() {
+		switch f := v.Field(i).Interface().(type) {
+		case *string:
+			if f != nil {
+				given[s.Key] = *f
+			}
+		case *bool:
+			if f != nil {
+				given[s.Key] = strconv.FormatBool(*f)
+			}
+		}
+	}
+	return given
+}
+
+// sources are where a command's settings come from. The file may be named by the
+// environment too.
+func sources(file string, flags any) hubbub.Sources {
+	if file == "" {
+		file = os.Getenv(hubbub.ConfigFile)
+	}
+	s := hubbub.Sources{File: file, Env: os.Environ()}
+	if flags != nil {
+		s.Flags = settingFlags(flags)
+	}
+	return s
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hubbub": main})
+}
+
+// TestScripts runs testdata/*.txtar: what an operator writes, and what comes of it.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Values["servers"] = map[string]*server{}
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // a second for each command otherwise
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start":       start,
+			"signal":      sendSignal,
+			"ended":       ended,
+			"certificate": certificate,
+			"occupy":      occupy,
+		},
+	})
+}
+
+// server is one that a script started.
+type server struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it has ended
+}
+
+// limit is how long anything in a script may take.
+const limit = 60 * time.Second
+
+// start NAME ARG... runs hubbub in the background until it has written a line to
+// standard output, which goes to NAME.out, or for serve until its log, which goes
+// to NAME.err, says that it is ready. If that is JSON, $NAME_api and so on are set
+// for each key, $NAME_api_address without the scheme, and $NAME_keys to the names
+// of all.
+func start(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME ARG...")
+	}
+	name := args[0]
+	stderr, err := os.Create(ts.MkAbs(name + ".err"))
+	ts.Check(err)
+	defer stderr.Close()
+	stdout, err := os.Create(ts.MkAbs(name + ".out"))
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := exec.CommandContext(ctx, "hubbub", args[1:]...)
+	cmd.Dir, cmd.Stderr = ts.MkAbs("."), stderr
+	cmd.Env = []string{"PATH=" + ts.Getenv("PATH"), "TMPDIR=" + ts.Getenv("TMPDIR"), "GORACE=" + ts.Getenv("GORACE")}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	s := &server{cmd: cmd, done: make(chan struct{})}
+	ts.Value("servers").(map[string]*server)[name] = s
+	first := make(chan string, 1)
+	go func() {
+		defer close(s.done)
+		lines := bufio.NewReader(out)
+		for {
+			line, err := lines.ReadString('\n')
+			stdout.WriteString(line)
+			select {
+			case first <- line:
+			default:
+			}
+			if err != nil {
+				break
+			}
+		}
+		stdout.Close()
+		cmd.Wait()
+	}()
+	ts.Defer(func() { cancel(); <-s.done })
+	if args[1] == "serve" {
+		go func() {
+			if line := readyRecord(ts.MkAbs(name+".err"), s.done); line != "" {
+				first <- line
+			}
+		}()
+	}
+	var line string
+	select {
+	case line = <-first:
+	case <-time.After(limit):
+	}
+	if line == "" {
+		cancel()
+		<-s.done
+		ts.Fatalf("nothing on standard output; ended with %v; the log:\n%s", cmd.ProcessState, ts.ReadFile(name+".err"))
+	}
+	if !strings.HasPrefix(line, "{") {
+		return
+	}
+	var made map[string]any
+	if err := json.Unmarshal([]byte(line), &made); err != nil {
+		ts.Fatalf("the line is not JSON: %v: %s", err, line)
+	}
+	for k, v := range made {
+		v := fmt.Sprint(v)
+		ts.Setenv(name+"_"+k, v)
+		if _, address, ok := strings.Cut(v, "://"); ok {
+			ts.Setenv(name+"_"+k+"_address", address)
+		}
+	}
+	ts.Setenv(name+"_keys", strings.Join(slices.Sorted(maps.Keys(made)), ","))
+}
+
+// readyRecord waits for the log record that says ready; "" if the server ends first.
+func readyRecord(log string, done <-chan struct{}) string {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		data, _ := os.ReadFile(log)
+		for line := range strings.Lines(string(data)) {
+			if strings.Contains(line, `"msg":"ready"`) && strings.HasSuffix(line, "\n") {
+				return line
+			}
+		}
+		select {
+		case <-done:
+			return ""
+		case <-tick.C:
+		}
+	}
+}
+
+// signal NAME TERM|INT|HUP|KILL sends a signal to a server.
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
+	if neg || len(args) != 2 || signals[args[1]] == 0 {
+		ts.Fatalf("usage: signal NAME TERM|INT|HUP|KILL")
+	}
+	ts.Check(ts.Value("servers").(map[string]*server)[args[0]].cmd.Process.Signal(signals[args[1]]))
+}
+
+// [!] ended NAME waits for a server to end, and wants exit code 0, or another.
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] ended NAME")
+	}
+	s := ts.Value("servers").(map[string]*server)[args[0]]
+	select {
+	case <-s.done:
+	case <-time.After(limit):
+		ts.Fatalf("%s has not ended within %v; the log:\n%s", args[0], limit, ts.ReadFile(args[0]+".err"))
+	}
+	if s.cmd.ProcessState.Success() == neg {
+		ts.Fatalf("%s ended with %v; the log:\n%s", args[0], s.cmd.ProcessState, ts.ReadFile(args[0]+".err"))
+	}
+}
+
+// certificate CERT KEY DAYS writes a pair for 127.0.0.1 that is good for some
+// days from now; for less than none it is expired.
+func certificate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: certificate CERT KEY DURATION")
+	}
+	life, err := time.ParseDuration(args[2])
+	ts.Check(err)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	ts.Check(err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(life),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	ts.Check(err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
+}
+
+// occupy VAR listens on a port until the script ends, and sets $VAR to HOST:PORT.
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: occupy VAR")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { l.Close() })
+	ts.Setenv(args[0], l.Addr().String())
+}
