@@ -18,11 +18,11 @@ func (h *Handler) authorize(r *http.Request, c *call, now time.Time) error {
 	if err := c.decide(q); err != nil {
 		return err
 	}
-	if c.access.creates && len(c.access.tags) > 0 {
-		q.Action = ivschat.OpTagResource.Action()
-		return c.decide(q)
+	if len(c.access.tags) == 0 || c.operation.name == ivschat.OpTagResource {
+		return nil
 	}
-	return nil
+	q.Action = ivschat.OpTagResource.Action()
+	return c.decide(q)
 }
 
 func (c *call) decide(q iam.Request) error {

@@ -237,12 +237,17 @@ func TestErrorsOfOurs(t *testing.T) {
 		{"a deadline", fmt.Errorf("write x: %w", context.DeadlineExceeded), ivschat.Unavailable, "write x"},
 		{"a refusal of the messaging plane", ivschat.Refuse(ivschat.Unauthorized, "secret"), ivschat.Internal, "Unauthorized"},
 		{"a refusal for the caller, with its context", fmt.Errorf("send: %w", ivschat.Refuse(ivschat.Conflict, "busy")), ivschat.Conflict, ""},
+		{"an invalid member, no reason given", &ivschat.Error{Kind: ivschat.Validation, Message: "m", Fields: []ivschat.Field{{Name: "n", Message: "m"}}}, ivschat.Validation, ""},
+		{"an invalid request, no reason given", ivschat.Refuse(ivschat.Validation, "m"), ivschat.Validation, ""},
 		{"an unavailable store", ivschat.Refuse(ivschat.Unavailable, "The store has no leader."), ivschat.Unavailable, "no leader"},
 	} {
 		f.messenger.fail = c.err
 		f.said.b.Reset()
 		got := f.call(ivschat.OpSendEvent, event)
 		f.refused(got, c.want)
+		if reason := got.json["reason"]; c.want == ivschat.Validation && (reason == "OTHER") != (len(fields(got)) == 0) {
+			t.Errorf("%s: reason %v", c.name, reason)
+		}
 		if strings.Contains(got.body, "secret") || strings.Contains(got.body, "disk") || strings.Contains(got.body, "write x") {
 			t.Errorf("%s: the caller sees its cause: %s", c.name, got.body)
 		}

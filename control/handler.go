@@ -123,6 +123,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		header["Content-Type"] = []string{"application/json"}
 		header["Content-Length"] = []string{strconv.Itoa(len(a.body))}
 	}
+	if !c.read && r.ContentLength != 0 {
+		// Else net/http waits for the body that was refused before it answers.
+		header["Connection"] = []string{"close"}
+	}
 	w.WriteHeader(a.status)
 	if len(a.body) > 0 {
 		_, _ = w.Write(a.body) // who does not take the answer is gone

@@ -72,17 +72,8 @@ func define[T any, P interface {
 	return &o
 }
 
-// on is the access to one resource.
+// on is the access to a resource, or to all of a type ("…:room/*").
 func on(arn ivschat.ARN) access { return access{resource: arn} }
-
-// anyOf is the access to all resources of a type, which create and list
-// operations ask for. Source: spec iam B.1.
-func anyOf(t ivschat.ResourceType, s ivschat.Scope) access { return access{resource: s.ARN(t, "*")} }
-
-// creating is the access to make a resource with tags.
-func creating(t ivschat.ResourceType, s ivschat.Scope, tags ivschat.Strings) access {
-	return access{resource: s.ARN(t, "*"), tags: tags, creates: true}
-}
 
 // operations is the table of all 17.
 // Source: spec control-plane 1 (method, status), 3.2 (verified: column P); spec iam B.1 (asks).
@@ -95,7 +86,7 @@ var operations = []*operation{
 	define(row[*ivschat.CreateLoggingConfigurationRequest]{
 		operation: operation{name: ivschat.OpCreateLoggingConfiguration, verified: true},
 		asks: func(q *ivschat.CreateLoggingConfigurationRequest, s ivschat.Scope) access {
-			return creating(ivschat.LoggingConfigurationType, s, q.Tags)
+			return access{resource: s.ARN(ivschat.LoggingConfigurationType, "*"), tags: q.Tags}
 		},
 		does: func(ctx context.Context, h *Handler, c *call, q *ivschat.CreateLoggingConfigurationRequest) (any, error) {
 			return h.registry.CreateLoggingConfiguration(ctx, c.scope, q)
@@ -104,7 +95,7 @@ var operations = []*operation{
 	define(row[*ivschat.CreateRoomRequest]{
 		operation: operation{name: ivschat.OpCreateRoom, verified: true},
 		asks: func(q *ivschat.CreateRoomRequest, s ivschat.Scope) access {
-			return creating(ivschat.RoomType, s, q.Tags)
+			return access{resource: s.ARN(ivschat.RoomType, "*"), tags: q.Tags}
 		},
 		does: func(ctx context.Context, h *Handler, c *call, q *ivschat.CreateRoomRequest) (any, error) {
 			return h.registry.CreateRoom(ctx, c.scope, q)
@@ -156,7 +147,7 @@ var operations = []*operation{
 	define(row[*ivschat.ListLoggingConfigurationsRequest]{
 		operation: operation{name: ivschat.OpListLoggingConfigurations},
 		asks: func(_ *ivschat.ListLoggingConfigurationsRequest, s ivschat.Scope) access {
-			return anyOf(ivschat.LoggingConfigurationType, s)
+			return on(s.ARN(ivschat.LoggingConfigurationType, "*"))
 		},
 		does: func(_ context.Context, h *Handler, c *call, q *ivschat.ListLoggingConfigurationsRequest) (any, error) {
 			return h.registry.ListLoggingConfigurations(c.scope, q)
@@ -164,7 +155,7 @@ var operations = []*operation{
 	}),
 	define(row[*ivschat.ListRoomsRequest]{
 		operation: operation{name: ivschat.OpListRooms},
-		asks:      func(_ *ivschat.ListRoomsRequest, s ivschat.Scope) access { return anyOf(ivschat.RoomType, s) },
+		asks:      func(_ *ivschat.ListRoomsRequest, s ivschat.Scope) access { return on(s.ARN(ivschat.RoomType, "*")) },
 		does: func(_ context.Context, h *Handler, c *call, q *ivschat.ListRoomsRequest) (any, error) {
 			return h.registry.ListRooms(c.scope, q)
 		},

@@ -24,6 +24,7 @@ const maxBody = 64 << 10
 type call struct {
 	requestID string
 	began     time.Time
+	read      bool // the whole body
 
 	// By route.
 	operation *operation  // nil for an unknown one
@@ -45,10 +46,9 @@ type call struct {
 
 // access is what an operation asks permission for.
 type access struct {
-	resource ivschat.ARN     // or the pattern of what a create or list is about
-	tags     ivschat.Strings // in the request
+	resource ivschat.ARN     // or the pattern "…:room/*" of what a create or list is about
+	tags     ivschat.Strings // in the request; not empty needs TagResource too
 	keys     []string        // of tags, where a request has keys alone
-	creates  bool            // and with tags needs TagResource too
 }
 
 // serve is the pipeline. Source: spec control-plane 3.4, order of checks.
@@ -59,6 +59,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call, buffer 
 	if err := readBody(w, r, buffer); err != nil {
 		return nil, err
 	}
+	c.read = true
 	now := h.now() // after the body, which may take its time
 	if err := h.authenticate(r, c, buffer.Bytes(), now); err != nil {
 		return nil, err
