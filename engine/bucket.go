@@ -48,7 +48,7 @@ func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
 }
 
 func (e *Engine) makeBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
-	kv, err := e.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: e.storage, LimitMarkerTTL: markerAge})
+	_, err := e.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: e.storage, LimitMarkerTTL: markerAge})
 	if err != nil {
 		return nil, err
 	}
@@ -62,10 +62,7 @@ func (e *Engine) makeBucket(ctx context.Context, name string) (jetstream.KeyValu
 	if _, err := e.js.UpdateStream(ctx, config); err != nil {
 		return nil, err
 	}
-	if kv, err = e.js.KeyValue(ctx, name); err != nil {
-		return nil, err
-	}
-	return kv, nil
+	return e.js.KeyValue(ctx, name)
 }
 
 func streamOf(bucket string) string { return "KV_" + bucket }

@@ -22,8 +22,6 @@ const (
 	usedTokensSubject = "used.tokens"
 )
 
-var buckets = []string{RoomsBucket, LoggingConfigurationsBucket, KeysBucket}
-
 const (
 	// A used token must be remembered as long as it could be redeemed: at most
 	// a session, 180 minutes. The margin covers clocks that are set back.

@@ -111,7 +111,7 @@ func TestPoliciesThatMeanSomethingElseAreRefused(t *testing.T) {
 		{"unknown element", `{"Statement":[],"Foo":1}`, "unknown element Foo"},
 		{"unknown element of a statement", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Conditions":{}}}`, "unknown element Statement.Conditions"},
 		{"a member twice", `{"Statement":{"Effect":"Allow","Effect":"Deny","Action":"*","Resource":"*"}}`, "duplicate"},
-		{"no statement", `{"Version":"2012-10-17"}`, "Statement: there is none"},
+		{"no statement", `{"Version":"2012-10-17"}`, "there is no Statement"},
 		{"version", `{"Version":"2020-01-01","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}`, "Version"},
 		{"effect", `{"Statement":{"Effect":"allow","Action":"*","Resource":"*"}}`, `Statement[0].Effect: "allow", expected "Allow" or "Deny"`},
 		{"principal", `{"Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}`, "names none"},

@@ -142,11 +142,3 @@ func (f *file) text(n node, what string) string {
 	}
 	return strings.TrimSpace(n.GetToken().Value) // a number or a date, unquoted
 }
-
-func (f *file) texts(n node, what string) []string {
-	var out []string
-	for _, i := range items(n) {
-		out = append(out, f.text(i, what))
-	}
-	return out
-}

@@ -112,10 +112,10 @@ func ParsePolicy(name string, text []byte) (*Policy, error) {
 	case *d.Version == "2012-10-17":
 		variables = true
 	default:
-		wrong = append(wrong, fmt.Errorf("Version: %q, expected \"2012-10-17\" (or \"2008-10-17\", without variables)", *d.Version))
+		wrong = append(wrong, fmt.Errorf("the Version %q, expected \"2012-10-17\" (or \"2008-10-17\", without variables)", *d.Version))
 	}
 	if len(d.Statement) == 0 {
-		wrong = append(wrong, errors.New("Statement: there is none"))
+		wrong = append(wrong, errors.New("there is no Statement"))
 	}
 	p := &Policy{name: name}
 	sids := map[string]bool{}

@@ -159,6 +159,7 @@ func (c *checks) handler(name string, h *ReviewHandlerInput) {
 func (c *checks) tags(name string, tags Strings) {
 	if len(tags) > MaxTags {
 		c.fail(name, "must have at most %d items, but has %d", MaxTags, len(tags))
+		return // and not one message for each of thousands
 	}
 	for _, key := range tags.Keys() {
 		value := tags[key]

@@ -226,13 +226,21 @@ func (s *Server) client(c net.Conn, h http.Header) netip.Addr {
 	trusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(s.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
+	if len(h["X-Forwarded-For"]) == 0 {
+		return at
+	}
 	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
 	for i := len(hops) - 1; i >= 0 && trusted(at); i-- {
-		hop, err := netip.ParseAddr(strings.Trim(hops[i], " \t"))
-		if err != nil {
-			break
+		hop := strings.Trim(hops[i], " \t")
+		a, err := netip.ParseAddr(hop)
+		if err != nil { // some write the port, too
+			p, perr := netip.ParseAddrPort(hop)
+			if perr != nil {
+				return netip.Addr{} // better unknown than the proxy's
+			}
+			a = p.Addr()
 		}
-		at = hop.Unmap()
+		at = a.Unmap()
 	}
 	return at
 }

@@ -1,0 +1,56 @@
+# make test   installs what the tests need and runs them all
+# make bench  the benchmarks, on this machine
+# make build  bin/hubbub
+
+SHELL := /bin/bash
+export CGO_ENABLED ?= 1
+
+.PHONY: test build bench unit lint conformance js examples fuzz
+
+test: lint unit conformance js examples
+	@echo "all passed"
+
+build:
+	go build -o bin/hubbub ./cmd/hubbub
+
+lint:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	cd conformance && go vet ./...
+	cd bench && go vet ./...
+	cd tools && go build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	bin/staticcheck ./...
+	cd conformance && ../bin/staticcheck ./...
+	cd bench && ../bin/staticcheck ./...
+
+# Fuzz targets run their seeds here; `make fuzz` runs each for a while.
+unit:
+	go test -race -timeout 8m ./...
+
+conformance:
+	cd conformance && go test -race -timeout 8m ./...
+
+js: conformance/js/node_modules bin/hubbub-race
+	cd conformance/js && HUBBUB_BIN=$(CURDIR)/bin/hubbub-race node --test --test-timeout=120000
+
+examples: examples/node_modules bin/hubbub-race
+	cd examples && HUBBUB_BIN=$(CURDIR)/bin/hubbub-race node --test --test-timeout=60000
+
+%/node_modules: %/package-lock.json
+	cd $* && npm ci --no-progress
+	@touch $@
+
+.PHONY: bin/hubbub-race
+bin/hubbub-race:
+	go build -race -o $@ ./cmd/hubbub
+
+FUZZTIME ?= 30s
+fuzz:
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+bench:
+	cd bench && go run .

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+)
+
+// signed makes a request as an SDK would.
+func signed(p *process, path, body string) (*http.Request, error) {
+	r, err := http.NewRequest("POST", p.API+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	sum := sha256.Sum256([]byte(body))
+	err = v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{AccessKeyID: p.AccessKeyID, SecretAccessKey: p.SecretKey},
+		r, hex.EncodeToString(sum[:]), "ivschat", p.Region, time.Now())
+	return r, err
+}
+
+// benchAPI measures operations of the control plane over 16 kept connections.
+// Each connection repeats one signed request, which stays valid for minutes, so
+// that the load does not spend its time on signing.
+func benchAPI(binaryPath, dir string) error {
+	var t table
+	for i := range *runs {
+		p, err := hubbub(binaryPath, filepath.Join(dir, fmt.Sprint("data", i)))
+		if err != nil {
+			return err
+		}
+		for _, op := range []struct{ name, body string }{
+			{"CreateChatToken", fmt.Sprintf(`{"roomIdentifier":%q,"userId":"alice","capabilities":["SEND_MESSAGE"],"attributes":{"username":"alice"}}`, p.RoomARN)},
+			{"GetRoom", fmt.Sprintf(`{"identifier":%q}`, p.RoomARN)},
+			{"CreateRoom", `{"name":"bench","tags":{"k":"v"}}`},
+		} {
+			f, err := measureOperation(p, "/"+op.name, op.body)
+			if err != nil {
+				p.stop()
+				return err
+			}
+			t.add(op.name+" requests/s", f.rate)
+			t.add(op.name+" CPU µs a request", f.cost)
+			t.add(op.name+" p50 ms", f.p50)
+			t.add(op.name+" p99 ms", f.p99)
+		}
+		p.stop()
+	}
+	t.print("control plane: 16 connections, signatures checked, limits off, store on disk (writes fsynced)")
+	return nil
+}
+
+type operationFigures struct{ rate, cost, p50, p99 float64 }
+
+func measureOperation(p *process, path, body string) (f operationFigures, err error) {
+	r, err := signed(p, path, body)
+	if err != nil {
+		return f, err
+	}
+	var raw bytes.Buffer
+	if err := r.Write(&raw); err != nil {
+		return f, err
+	}
+	u, err := url.Parse(p.API)
+	if err != nil {
+		return f, err
+	}
+	var mu sync.Mutex
+	var all []time.Duration
+	var failed error
+	var workers sync.WaitGroup
+	cpu, begun := p.cpu(), time.Now()
+	end := begun.Add(time.Duration(*seconds * float64(time.Second)))
+	for range 16 {
+		workers.Go(func() {
+			took, err := repeat(u.Host, raw.Bytes(), end)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, took...)
+			failed = errors.Join(failed, err)
+		})
+	}
+	workers.Wait()
+	if failed != nil {
+		return f, failed
+	}
+	f.rate = float64(len(all)) / time.Since(begun).Seconds()
+	f.cost = float64((p.cpu() - cpu).Microseconds()) / float64(len(all))
+	f.p50, f.p99 = percentile(all, 0.5), percentile(all, 0.99)
+	return f, nil
+}
+
+// repeat sends the request on one connection until the end.
+func repeat(host string, request []byte, end time.Time) (took []time.Duration, err error) {
+	conn, err := net.Dial("tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	for time.Now().Before(end) {
+		begun := time.Now()
+		if _, err := conn.Write(request); err != nil {
+			return took, err
+		}
+		response, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return took, err
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			return took, err
+		}
+		if response.StatusCode != 200 {
+			var e struct{ Message string }
+			_ = json.Unmarshal(body, &e)
+			return took, fmt.Errorf("status %d: %s", response.StatusCode, e.Message)
+		}
+		took = append(took, time.Since(begun))
+	}
+	return took, nil
+}
+
+// benchStart measures from the start of the process to the line that says it is
+// ready: with an empty store, and its memory then.
+func benchStart(binaryPath, dir string) error {
+	var t table
+	for i := range *runs {
+		p, err := hubbub(binaryPath, filepath.Join(dir, fmt.Sprint("start", i)))
+		if err != nil {
+			return err
+		}
+		t.add("start to ready, empty store, ms", float64(p.ready.Microseconds())/1000)
+		t.add("RSS when ready, MiB", p.rss()/1024)
+		p.stop()
+	}
+	t.print("start")
+	return nil
+}

@@ -1,0 +1,128 @@
+// Bench measures a running Hubbub: the control plane and the fan-out of a room,
+// each beside a floor measured in the same run.
+//
+//	cd bench && go run .                 everything, about three minutes
+//	cd bench && go run . -only fanout    one part: api, fanout, start
+//
+// The server runs as a process of its own on one processor, the load on the
+// others; runs of the server and of the floor take turns, and the ratio is that
+// of neighbours. Printed are the machine, the command, and minimum, median and
+// maximum of the runs.
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+var (
+	runs    = flag.Int("runs", 5, "counted runs of each figure")
+	only    = flag.String("only", "", "one part: api, fanout or start; empty for all")
+	seconds = flag.Float64("seconds", 2, "length of one timed run")
+	viewers = flag.Int("viewers", 1000, "viewers of the room")
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == "floor" {
+		floor(os.Args[2])
+		return
+	}
+	flag.Parse()
+	if err := bench(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench() error {
+	fmt.Println("machine: ", machine())
+	fmt.Println("command: ", strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
+	fmt.Println("server on processor 0, load on the others")
+	dir, err := os.MkdirTemp("", "hubbub-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	binary := filepath.Join(dir, "hubbub")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/hubbub")
+	build.Dir = ".."
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name string
+		run  func(binary, dir string) error
+	}{{"start", benchStart}, {"api", benchAPI}, {"fanout", benchFanOut}} {
+		if *only != "" && *only != part.name {
+			continue
+		}
+		if err := part.run(binary, dir); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+func machine() string {
+	cpu := "unknown processor"
+	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		if _, rest, ok := bytes.Cut(b, []byte("model name\t: ")); ok {
+			name, _, _ := bytes.Cut(rest, []byte("\n"))
+			cpu = string(name)
+		}
+	}
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return fmt.Sprintf("%s, %d processors, Linux %s, %s, %s", cpu, runtime.NumCPU(), bytes.TrimSpace(kernel), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
+}
+
+// table collects figures by name, in the order in which they first came.
+type table struct {
+	names   []string
+	figures map[string][]float64
+}
+
+func (t *table) add(name string, figure float64) {
+	if t.figures == nil {
+		t.figures = map[string][]float64{}
+	}
+	if _, ok := t.figures[name]; !ok {
+		t.names = append(t.names, name)
+	}
+	t.figures[name] = append(t.figures[name], figure)
+}
+
+func (t *table) print(title string) {
+	fmt.Printf("\n%s\n%-58s %5s %12s %12s %12s\n", title, "", "runs", "min", "median", "max")
+	for _, name := range t.names {
+		f := slices.Sorted(slices.Values(t.figures[name]))
+		fmt.Printf("%-58s %5d %12s %12s %12s\n", name, len(f), short(f[0]), short(f[len(f)/2]), short(f[len(f)-1]))
+	}
+}
+
+func short(f float64) string {
+	switch {
+	case f >= 1000:
+		return fmt.Sprintf("%.0f", f)
+	case f >= 10:
+		return fmt.Sprintf("%.1f", f)
+	}
+	return fmt.Sprintf("%.3f", f)
+}
+
+// percentile of durations in milliseconds; the slice is sorted in place.
+func percentile(d []time.Duration, p float64) float64 {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return float64(d[min(len(d)-1, int(p*float64(len(d))))].Microseconds()) / 1000
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is a server under load, on processor 0 alone.
+type process struct {
+	API, Messaging, Region string
+	AccessKeyID            string `json:"access_key_id"`
+	SecretKey              string `json:"secret_access_key"`
+	RoomARN                string `json:"room_arn"`
+
+	cmd   *exec.Cmd
+	ready time.Duration
+}
+
+// launch starts a server that prints one JSON line when it is ready.
+func launch(binary string, args ...string) (*process, error) {
+	p := &process{cmd: exec.Command(binary, args...)}
+	var stderr bytes.Buffer
+	p.cmd.Stderr = &stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	if err := pinned(p.cmd.Start); err != nil {
+		return nil, err
+	}
+	line, err := bufio.NewReader(out).ReadBytes('\n')
+	if err != nil {
+		p.stop()
+		return nil, fmt.Errorf("%s did not start: %w\n%s", binary, err, &stderr)
+	}
+	p.ready = time.Since(begun)
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	return p, json.Unmarshal(line, p)
+}
+
+func hubbub(binary, data string) (*process, error) {
+	return launch(binary, "dev", "--log", "json", "--data", data, "--limits", "none", "--drain", "0s",
+		"--api", "127.0.0.1:0", "--messaging", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+}
+
+func (p *process) stop() {
+	_ = p.cmd.Process.Signal(unix.SIGTERM)
+	_ = p.cmd.Wait()
+}
+
+// pinned runs start on a thread of processor 0, so that the child inherits it;
+// the load keeps to the other processors.
+func pinned(start func() error) error {
+	if runtime.NumCPU() == 1 {
+		return start()
+	}
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the thread ends with the goroutine
+		var set unix.CPUSet
+		set.Set(0)
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			done <- err
+			return
+		}
+		done <- start()
+	}()
+	return <-done
+}
+
+func init() {
+	if n := runtime.NumCPU(); n > 1 && !(len(os.Args) > 1 && os.Args[1] == "floor") {
+		var set unix.CPUSet
+		for i := 1; i < n; i++ {
+			set.Set(i)
+		}
+		// Threads that exist already keep their mask; the scheduler's others inherit this one.
+		_ = unix.SchedSetaffinity(0, &set)
+		runtime.GOMAXPROCS(n - 1)
+	}
+}
+
+// cpu is the processor time that the process has used.
+func (p *process) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * time.Second / 100
+}
+
+// rss is the resident memory in KiB.
+func (p *process) rss() float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	return kib
+}
