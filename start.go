@@ -172,7 +172,7 @@ func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *
 		return nil
 	})
 	s.loops.Go(func() {
-		if err := h.Serve(s.messaging); err != nil && s.ready.Load() {
+		if err := h.Serve(s.messaging); err != nil {
 			s.failed <- fmt.Errorf("messaging plane: %w", err)
 		}
 	})

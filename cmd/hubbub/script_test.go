@@ -2,16 +2,20 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -20,6 +24,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -42,6 +49,8 @@ func TestScripts(t *testing.T) {
 			"start":       start,
 			"signal":      sendSignal,
 			"ended":       ended,
+			"running":     stillRunning,
+			"viewer":      viewer,
 			"certificate": certificate,
 			"occupy":      occupy,
 		},
@@ -153,8 +162,27 @@ func readyRecord(log string, done <-chan struct{}) string {
 	}
 }
 
-// signal NAME TERM|INT|HUP|KILL sends a signal to a server.
+// awaitLog waits until a server's log has a text.
+func awaitLog(ts *testscript.TestScript, name, text string) {
+	s := ts.Value("servers").(map[string]*server)[name]
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(ts.ReadFile(name+".err"), text) {
+		select {
+		case <-s.done:
+			ts.Fatalf("%s ended without %q in its log:\n%s", name, text, ts.ReadFile(name+".err"))
+		case <-tick.C:
+		}
+	}
+}
+
+// signal NAME TERM|INT|HUP|KILL [again] sends a signal to a server; again, once
+// the server has said that it took the first.
 func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 3 && args[2] == "again" { // not before the first one was taken
+		awaitLog(ts, args[0], "stopping; a second signal stops at once")
+		args = args[:2]
+	}
 	signals := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "KILL": syscall.SIGKILL}
 	if neg || len(args) != 2 || signals[args[1]] == 0 {
 		ts.Fatalf("usage: signal NAME TERM|INT|HUP|KILL")
@@ -176,6 +204,44 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	if s.cmd.ProcessState.Success() == neg {
 		ts.Fatalf("%s ended with %v; the log:\n%s", args[0], s.cmd.ProcessState, ts.ReadFile(args[0]+".err"))
 	}
+}
+
+// running NAME wants a server that has not ended.
+func stillRunning(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: running NAME")
+	}
+	select {
+	case <-ts.Value("servers").(map[string]*server)[args[0]].done:
+		ts.Fatalf("%s has ended; the log:\n%s", args[0], ts.ReadFile(args[0]+".err"))
+	default:
+	}
+}
+
+// viewer NAME connects a viewer to the room of a dev server, until the script ends.
+func viewer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: viewer NAME")
+	}
+	get := func(key string) string { return ts.Getenv(args[0] + "_" + key) }
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	body := []byte(`{"roomIdentifier":"` + get("room_arn") + `","userId":"alice"}`)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, get("api")+"/CreateChatToken", bytes.NewReader(body))
+	ts.Check(err)
+	sum := sha256.Sum256(body)
+	key := aws.Credentials{AccessKeyID: get("access_key_id"), SecretAccessKey: get("secret_access_key")}
+	ts.Check(v4.NewSigner().SignHTTP(ctx, key, request, hex.EncodeToString(sum[:]), "ivschat", get("region"), time.Now()))
+	response, err := http.DefaultClient.Do(request)
+	ts.Check(err)
+	defer response.Body.Close()
+	var answer struct {
+		Token string `json:"token"`
+	}
+	ts.Check(json.UnmarshalRead(response.Body, &answer))
+	conn, _, err := websocket.Dial(ctx, get("messaging"), &websocket.DialOptions{Subprotocols: []string{answer.Token}})
+	ts.Check(err)
+	ts.Defer(func() { conn.CloseNow() })
 }
 
 // certificate CERT KEY DAYS writes a pair for 127.0.0.1 that is good for some
