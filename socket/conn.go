@@ -23,9 +23,9 @@ type Conn struct {
 	// Owned by the reading goroutine.
 	framesIn uint64
 
-	alive      atomic.Int64 // nanoseconds since born of the last pong or complete frame
-	framesOut  atomic.Uint64
-	peerClosed atomic.Bool // its close frame came
+	alive     atomic.Int64 // nanoseconds since born of the last pong or complete frame
+	framesOut atomic.Uint64
+	final     atomic.Bool // our close frame ends the closing handshake, or there is none
 
 	out outbox
 

@@ -232,12 +232,22 @@ func (c *Conn) sent(n int) {
 		return
 	}
 	_ = c.net.SetReadDeadline(time.Now().Add(c.server.config.CloseTimeout))
-	if c.peerClosed.Load() { // a client waits for the server to end TCP
-		if t, ok := c.net.(*net.TCPConn); ok {
-			_ = t.CloseWrite()
-		} else {
-			_ = c.net.Close()
+	if c.final.Load() {
+		c.endWriting()
+	}
+}
+
+// endWriting tells the peer that nothing comes any more: a client waits for the
+// server to end TCP. What the peer still sends is read, since closing with
+// unread bytes would reset the connection, and the close frame with it.
+func (c *Conn) endWriting() {
+	if c.raw == nil {
+		if t, ok := c.net.(interface{ CloseWrite() error }); ok {
+			_ = t.CloseWrite() // TLS says so first
 		}
+	}
+	if t, ok := underlying(c.net).(*net.TCPConn); ok {
+		_ = t.CloseWrite()
 	}
 }
 

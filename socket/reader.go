@@ -198,8 +198,9 @@ func (c *Conn) readLoop(first []byte) {
 	if !errors.As(err, &v) {
 		return
 	}
-	// The rest of what the peer sends is thrown away until it answers the close
-	// frame or its time is over: a reset could overtake the frame.
+	// The rest of what the peer sends is thrown away until it ends the connection
+	// or its time is over: a reset could overtake the close frame.
+	c.final.Store(true)
 	c.close(uint16(v.code), v.text, ProtocolError)
 	c.discard()
 }
@@ -297,7 +298,7 @@ func (c *Conn) closedByPeer(payload []byte) error {
 	if ours {
 		return errClosed
 	}
-	c.peerClosed.Store(true)
+	c.final.Store(true)
 	noted := code
 	if noted == 0 {
 		noted = uint16(ws.StatusNoStatusRcvd)
