@@ -44,7 +44,13 @@ func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
-	return &Bucket{engine: e, name: name, kv: kv}, nil
+	b := &Bucket{engine: e, name: name, kv: kv}
+	if name == KeysBucket { // read key by key, so that nobody else would miss one
+		if err := b.Load(ctx, func(Entry) error { return nil }); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
 }
 
 func (e *Engine) makeBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
@@ -91,6 +97,7 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
 	var got uint64
+	live := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -102,13 +109,14 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 				return fmt.Errorf("load %s: the store was closed", b.name)
 			}
 			if entry == nil {
-				return b.loaded(ctx, stream, got, want)
+				return b.loaded(ctx, stream, got, want, live)
 			}
 			got++
 			timer.Reset(stalled)
 			if entry.Operation() != jetstream.KeyValuePut {
 				continue
 			}
+			live++
 			if err := each(Entry{entry.Key(), entry.Value(), entry.Revision()}); err != nil {
 				return err
 			}
@@ -116,10 +124,14 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 	}
 }
 
-// loaded compares what was read with what the store says it has. Markers of
-// deleted keys may have gone meanwhile.
-func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want uint64) error {
+// loaded compares what was read with what the store says it has, where markers
+// of deleted keys may have gone meanwhile, and with what it must have.
+func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want uint64, live int) error {
+	if least := b.engine.guard.least(streamOf(b.name)); live < least {
+		return b.engine.damaged(fmt.Sprintf("%s has %d entries, but there were %d", b.name, live, least))
+	}
 	if got >= want {
+		b.engine.guard.counted(streamOf(b.name), live)
 		return nil
 	}
 	info, err := stream.Info(ctx)
@@ -127,6 +139,7 @@ func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want 
 		return fmt.Errorf("load %s: %w", b.name, err)
 	}
 	if got >= info.State.Msgs {
+		b.engine.guard.counted(streamOf(b.name), live)
 		return nil
 	}
 	return b.engine.damaged(fmt.Sprintf("%d of %d entries of %s can be read", got, want, b.name))
@@ -149,35 +162,41 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 // Create writes a key that is not there yet, durably, and returns its revision:
 // ErrExists if it is there.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
-	return b.write(ctx, key, value, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })
+	return b.write(ctx, key, value, 1, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })
 }
 
 // Update writes a key that is still at the revision, durably, and returns the
 // new one: ErrStale if it is not.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	return b.write(ctx, key, value, ErrStale, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
+	return b.write(ctx, key, value, 0, ErrStale, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
 }
 
 // Delete removes a key that is still at the revision, durably: ErrStale if it is
 // not.
 func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
-	_, err := b.write(ctx, key, nil, ErrStale, func(ctx context.Context) (uint64, error) {
+	if err := b.engine.guard.removes(streamOf(b.name)); err != nil {
+		return fmt.Errorf("delete %s/%s: %w", b.name, key, err)
+	}
+	_, err := b.write(ctx, key, nil, 0, ErrStale, func(ctx context.Context) (uint64, error) {
 		return 0, b.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerAge))
 	})
+	if errors.Is(err, ErrStale) { // nothing was removed
+		b.engine.guard.wrote(streamOf(b.name), 0, 1)
+	}
 	return err
 }
 
 // write does one compare-and-set. The caller's cancellation does not interrupt
 // it, since half a write would leave the caller in doubt. If the answer is lost
 // the key is read: the write counts if it is there. A nil value is a deletion.
-func (b *Bucket) write(ctx context.Context, key string, value []byte, lost error, do func(context.Context) (uint64, error)) (uint64, error) {
+func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int, lost error, do func(context.Context) (uint64, error)) (uint64, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	revision, err := do(ctx)
 	var api *jetstream.APIError
 	switch {
 	case err == nil:
-		b.engine.guard.wrote(streamOf(b.name), revision)
+		b.engine.guard.wrote(streamOf(b.name), revision, grows)
 		return revision, nil
 	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
 		return 0, lost
@@ -188,6 +207,7 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, lost error
 	defer cancelRead()
 	switch now, readErr := b.Get(after, key); {
 	case readErr == nil && value != nil && bytes.Equal(now.Value, value):
+		b.engine.guard.wrote(streamOf(b.name), now.Revision, grows)
 		return now.Revision, nil
 	case errors.Is(readErr, ErrNotFound) && value == nil:
 		return 0, nil

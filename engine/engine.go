@@ -73,6 +73,9 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		}
 		e.temp, storeDir = temp, temp
 	}
+	if free := freeBytes(storeDir); free <= minFree {
+		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room and start again", storeDir, free)
+	}
 	logger := &serverLog{log: e.log}
 	limit := o.MaxBytes
 	if limit == 0 {
@@ -87,8 +90,17 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		return fmt.Errorf("start the embedded store: %w", err)
 	}
 	s.SetLoggerV2(logger, false, false, false)
+	// Over some kinds of damage NATS never comes to an end.
+	started := make(chan struct{})
+	go func() { defer close(started); s.Start() }()
+	timer := time.NewTimer(startTimeout)
+	defer timer.Stop()
+	select {
+	case <-started:
+	case <-timer.C:
+		return e.damaged(fmt.Sprintf("it could not be recovered within %v: %s", startTimeout, logger.last()))
+	}
 	e.server = s
-	s.Start()
 	if !s.ReadyForConnections(writeTimeout) || !s.JetStreamEnabled() {
 		return e.damaged(fmt.Sprintf("the embedded store did not start: %s", logger.last()))
 	}
@@ -112,13 +124,24 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	return nil
 }
 
-// damaged words the refusal to start on a store that lost something.
+// damaged words the refusal to start on a store that lost something, or that
+// cannot be written.
 func (e *Engine) damaged(what string) error {
-	if e.folder == nil {
+	switch {
+	case e.folder == nil:
 		return errors.New(what)
+	case freeBytes(e.folder.path) <= minFree:
+		return fmt.Errorf("the disk of %s is full: %s; make room and start again", e.folder.path, what)
 	}
 	return fmt.Errorf("the store in %s is damaged: %s; restore the folder from a backup, or start with an empty one (--data)", e.folder.path, what)
 }
+
+// startTimeout bounds the recovery of a store. A million rooms take seconds.
+var startTimeout = 2 * time.Minute
+
+// minFree is the least free space to start with: less is used up by the first
+// block of a stream.
+const minFree = 1 << 20
 
 // Close ends the store; what was written stays. It is safe to call it twice.
 func (e *Engine) Close(ctx context.Context) error {
@@ -131,7 +154,8 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	var err error
 	if e.guard != nil {
-		err = e.closeGuard(ctx)
+		err = e.guard.close()
+		e.guard = nil
 	}
 	if e.conn != nil {
 		e.conn.Close()
@@ -172,11 +196,11 @@ type folder struct {
 // never be started in cluster mode, where the server deletes its streams.
 const marker = "hubbub standalone store, format 1\n"
 
-func openFolder(path string) (f *folder, err error) {
+func openFolder(path string) (_ *folder, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w; name a folder that can be written (--data)", err)
 	}
-	f = &folder{path: path, store: filepath.Join(path, "standalone")}
+	f := &folder{path: path, store: filepath.Join(path, "standalone")}
 	if f.lock, err = lock(filepath.Join(path, "LOCK")); err != nil {
 		return nil, err
 	}

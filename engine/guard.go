@@ -15,27 +15,43 @@ import (
 )
 
 // guard notices a store that lost what it had acknowledged. NATS recovers what
-// it can from damaged files and goes on without the rest, with a line in its
-// log; a store of ours must not. Three things are compared at Open:
+// it can from damaged files and goes on without the rest, at most with a line in
+// its log; a store of ours must not. At Open these are compared:
 //
 //   - what NATS reports as lost, and what it complains about while recovering;
-//   - the last sequence of each stream with the highest one that was written
-//     here a second or more before the end (the file SEQUENCES);
-//   - for each bucket the number of entries that can be read with the number
-//     that the store says it has (Bucket.Load).
+//   - for each stream its last sequence with the highest that is known to have
+//     been written, and for used tokens that the message is there;
+//   - for each bucket the number of live entries that can be read with the least
+//     number that there must be (Bucket.Load).
+//
+// What is known is in the file GUARD. It is behind by a second at most, and never
+// ahead: a removal lowers the least number before it is done. So the end of a
+// process at any moment raises no alarm, and damage hides only if it hits nothing
+// but what was written in the last second before such an end.
 type guard struct {
 	name string // of the file
 
 	mu      sync.Mutex
-	highest map[string]uint64 // by stream
+	streams map[string]*watermark
 	changed bool
+
+	saving sync.Mutex // one writer of the file at a time
 
 	stop chan struct{}
 	done sync.WaitGroup
 }
 
+// watermark is what is known of a stream.
+type watermark struct {
+	Last uint64 `json:"last"`           // highest sequence written
+	At   int64  `json:"at"`             // when, in seconds of Unix time
+	Live int    `json:"live,omitempty"` // entries of a bucket, at least
+
+	counted bool // Live is exact: the bucket was loaded
+}
+
 func openGuard(path string) (*guard, error) {
-	g := &guard{name: filepath.Join(path, "SEQUENCES"), highest: map[string]uint64{}, stop: make(chan struct{})}
+	g := &guard{name: filepath.Join(path, "GUARD"), streams: map[string]*watermark{}, stop: make(chan struct{})}
 	b, err := os.ReadFile(g.name)
 	if errors.Is(err, os.ErrNotExist) {
 		return g, nil
@@ -43,26 +59,80 @@ func openGuard(path string) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(b, &g.highest); err != nil {
+	if err := json.Unmarshal(b, &g.streams); err != nil {
 		return nil, fmt.Errorf("%s cannot be read: %w", g.name, err)
 	}
 	return g, nil
 }
 
-// wrote notes an acknowledged sequence; 0 is none.
-func (g *guard) wrote(stream string, sequence uint64) {
-	if g == nil || sequence == 0 {
+// of is the watermark of a stream; the caller holds mu.
+func (g *guard) of(stream string) *watermark {
+	w := g.streams[stream]
+	if w == nil {
+		w = &watermark{}
+		g.streams[stream] = w
+	}
+	return w
+}
+
+// wrote notes an acknowledged write, by which the number of live entries grew.
+// The first one of a stream is saved at once, so that a stream that is lost as a
+// whole is missed. A nil guard, of a store in memory, notes nothing.
+func (g *guard) wrote(stream string, sequence uint64, grew int) {
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	w := g.of(stream)
+	first := w.Last == 0 && sequence > 0
+	if sequence > w.Last {
+		w.Last, w.At = sequence, time.Now().Unix()
+	}
+	w.Live += grew
+	g.changed = true
+	g.mu.Unlock()
+	if first {
+		_ = g.save() // the next tick tries again
+	}
+}
+
+// removes notes, durably, that an entry is about to be removed.
+func (g *guard) removes(stream string) error {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	if w := g.of(stream); w.Live > 0 {
+		w.Live--
+	}
+	g.changed = true
+	g.mu.Unlock()
+	return g.save()
+}
+
+// least is how many live entries a bucket must have.
+func (g *guard) least(stream string) int {
+	if g == nil {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.of(stream).Live
+}
+
+// counted takes over the exact number of live entries.
+func (g *guard) counted(stream string, live int) {
+	if g == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if sequence > g.highest[stream] {
-		g.highest[stream] = sequence
-		g.changed = true
+	if w := g.of(stream); !w.counted {
+		w.Live, w.counted, g.changed = live, true, true
 	}
 }
 
-// run saves the sequences once a second while there are new ones.
+// run saves what is new once a second.
 func (g *guard) run() {
 	g.done.Go(func() {
 		tick := time.NewTicker(time.Second)
@@ -79,19 +149,27 @@ func (g *guard) run() {
 	})
 }
 
+func (g *guard) close() error {
+	close(g.stop)
+	g.done.Wait()
+	return g.save()
+}
+
 func (g *guard) save() error {
+	g.saving.Lock()
+	defer g.saving.Unlock()
 	g.mu.Lock()
 	if !g.changed {
 		g.mu.Unlock()
 		return nil
 	}
-	b, err := json.Marshal(g.highest)
+	b, err := json.Marshal(g.streams)
 	g.changed = false
 	g.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		err = replaceFile(g.name, b)
 	}
-	if err = replaceFile(g.name, b); err != nil {
+	if err != nil {
 		g.mu.Lock()
 		g.changed = true
 		g.mu.Unlock()
@@ -116,7 +194,7 @@ func replaceFile(name string, content []byte) error {
 	return err
 }
 
-// check compares the recovered streams with what was there.
+// check compares the recovered streams with what is known of them.
 func (e *Engine) check(ctx context.Context, logger *serverLog) error {
 	if complaints := logger.recovered(); len(complaints) > 0 {
 		return errors.New(strings.Join(complaints, "; "))
@@ -134,29 +212,32 @@ func (e *Engine) check(ctx context.Context, logger *serverLog) error {
 			}
 		}
 	}
-	for stream, highest := range e.guard.highest {
+	for stream, known := range e.guard.streams {
 		last, ok := have[stream]
 		switch {
+		case known.Last == 0:
 		case !ok:
 			return fmt.Errorf("%s is missing", stream)
-		case last < highest:
-			return fmt.Errorf("%s ends at entry %d, but %d were written", stream, last, highest)
+		case last < known.Last:
+			return fmt.Errorf("%s ends at entry %d, but %d were written", stream, last, known.Last)
 		}
 	}
-	return ctx.Err()
+	return e.checkUsedTokens(ctx)
 }
 
-func (e *Engine) closeGuard(ctx context.Context) error {
-	g := e.guard
-	e.guard = nil
-	close(g.stop)
-	g.done.Wait()
-	if e.js != nil {
-		for name := range g.highest {
-			if s, err := e.js.Stream(ctx, name); err == nil {
-				g.wrote(name, s.CachedInfo().State.LastSeq)
-			}
-		}
+// checkUsedTokens wants the last batch to be there unless its time is over.
+func (e *Engine) checkUsedTokens(ctx context.Context) error {
+	known := e.guard.of(usedTokensStream)
+	age := time.Since(time.Unix(known.At, 0))
+	if known.Last == 0 || age > usedTokensAge-time.Minute || age < 0 {
+		return nil
 	}
-	return g.save()
+	stream, err := e.js.Stream(ctx, usedTokensStream)
+	if err != nil {
+		return err
+	}
+	if _, err := stream.GetMsg(ctx, known.Last); err != nil {
+		return fmt.Errorf("used tokens are lost: %w", err)
+	}
+	return nil
 }

@@ -40,5 +40,5 @@ func freeBytes(folder string) int64 {
 	if err := unix.Statfs(folder, &s); err != nil {
 		return 1 << 30
 	}
-	return max(int64(s.Bavail)*int64(s.Bsize), 16<<20)
+	return int64(s.Bavail) * int64(s.Bsize)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -35,18 +36,29 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.complain(slog.LevelError, fmt.Sprintf(format, v...))
 }
 
+// expected is what NATS warns of after every unclean end, or in every store in
+// memory, and then mends or means.
+var expected = []string{"state is outdated", "state outdated", "temporary storage directory"}
+
+// final is what NATS says of a stream that it goes on without. Complaints about
+// the state of a stream are not: NATS then reads all of it, and guard compares.
+var final = []string{"stream metafile", "reading metafile", "stream checksum", "recreating stream"}
+
 func (l *serverLog) complain(level slog.Level, text string) {
+	lower := strings.ToLower(text)
+	has := func(words []string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(lower, w) })
+	}
 	l.mu.Lock()
 	l.latest = text
-	lower := strings.ToLower(text)
-	for _, word := range []string{"corrupt", "error recreating stream", "error unmarshalling", "checksum", "could not recover", "bad stream", "error reading metafile", "metafile", "lost"} {
-		if !l.started && strings.Contains(lower, word) {
-			l.damage = append(l.damage, text)
-			break
-		}
+	if !l.started && has(final) {
+		l.damage = append(l.damage, strings.TrimSpace(text))
 	}
 	l.mu.Unlock()
-	l.log.Log(context.Background(), level, "nats", "said", text)
+	if has(expected) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "nats", "said", strings.TrimSpace(text))
 }
 
 // recovered ends the time in which complaints mean damage, and returns them.

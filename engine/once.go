@@ -210,7 +210,7 @@ collect:
 	defer cancel()
 	ack, err := o.engine.js.Publish(ctx, usedTokensSubject, b)
 	if err == nil {
-		o.engine.guard.wrote(usedTokensStream, ack.Sequence)
+		o.engine.guard.wrote(usedTokensStream, ack.Sequence, 0)
 	} else {
 		err = fmt.Errorf("mark tokens as used: %w", err)
 		var api *jetstream.APIError
