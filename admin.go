@@ -31,9 +31,14 @@ import (
 func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		if !s.ready.Load() {
 			http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
+			return
+		}
+		if err := s.store.Health(r.Context()); err != nil {
+			s.log.Warn("not ready", "err", err)
+			http.Error(w, "not ready: the store does not answer", http.StatusServiceUnavailable)
 			return
 		}
 		io.WriteString(w, "ready\n")

@@ -22,7 +22,12 @@ func (c Config) logger() *slog.Logger {
 }
 
 func newLogger(w io.Writer, form string, level slog.Level) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration { // with its unit, in JSON as well
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}
 	if form == "text" {
 		return slog.New(slog.NewTextHandler(w, o))
 	}

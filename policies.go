@@ -1,7 +1,6 @@
 package hubbub
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -89,10 +88,6 @@ func iamProblems(c Config, where func(key string) string) Problems {
 		return Problems{{c.IAM, fmt.Sprintf("cannot be read: %v", unwrapPath(err))}}
 	}
 	var problems Problems
-	if i := bytes.Index(data, []byte(DevSecretKey)); c.Mode == Serve && i >= 0 {
-		problems = append(problems, Problem{fmt.Sprintf("%s:%d", c.IAM, 1+bytes.Count(data[:i], []byte("\n"))),
-			"has the secret of hubbub dev, which is published; make another key with `hubbub key make`"})
-	}
 	snapshot, err := iam.Parse(c.IAM, data)
 	if err != nil {
 		for line := range strings.Lines(err.Error()) { // each names file and line

@@ -110,7 +110,7 @@ func TestServeStartRefuses(t *testing.T) {
 		{"the published key", func(c *Config) {
 			c.IAM = write(t, "iam.yaml", iamFile(AccessKey{DevAccessKeyID, k.Secret}, "IVSFullAccess"))
 		}, DevAccessKeyID},
-		{"the published secret", func(c *Config) { c.IAM = write(t, "iam.yaml", iamFile(AccessKey{k.ID, DevSecretKey}, "IVSFullAccess")) }, "which is published"},
+		{"the published secret", func(c *Config) { c.IAM = write(t, "iam.yaml", iamFile(AccessKey{k.ID, DevSecretKey}, "IVSFullAccess")) }, "is the published one"},
 		{"no regions", func(c *Config) { c.Regions = nil }, "region"},
 	} {
 		t.Run(c.sentence, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"hubbub/chattoken"
+	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/registry"
 )
@@ -25,6 +26,7 @@ type Server struct {
 	config                Config
 	log                   *slog.Logger
 	api, messaging, admin net.Listener
+	store                 *engine.Engine
 	registry              *registry.Registry
 	keys                  *chattoken.KeyRing
 	policies              *policies

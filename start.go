@@ -116,6 +116,7 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits) (*engine.Bu
 		return nil, nil, err
 	}
 	s.undo("store", storeLimit, e.Close)
+	s.store = e
 	keys, err := e.Bucket(ctx, engine.KeysBucket)
 	if err != nil {
 		return nil, nil, err

@@ -19,9 +19,12 @@ import (
 	"hubbub/sigv4"
 )
 
-// DevAccessKeyID is published with its secret, so that Parse refuses it: whoever
-// reads the documentation would be let in. Source: design interface.md.
-const DevAccessKeyID = "AKIAHUBBUBDEV0000000"
+// The key of `hubbub dev` is published, so that Parse refuses both its parts:
+// whoever reads the documentation would be let in. Source: design interface.md.
+const (
+	DevAccessKeyID = "AKIAHUBBUBDEV0000000"
+	DevSecretKey   = "hubbub-dev-secret-key-not-for-production"
+)
 
 // managed are AWS's own policies for the service.
 var managed = map[string]string{
@@ -384,6 +387,8 @@ func (a *accountReader) key(n node, p *Principal) {
 	case len(secrets) != 1:
 		a.bad(n.line, "the access key %s must have exactly one of secret, secret_file and secret_env", id)
 		return
+	case secrets[0] == DevSecretKey:
+		a.bad(n.line, "the secret of access key %s is the published one of `hubbub dev`; make one of your own with `hubbub key make`", id)
 	case len(secrets[0]) < 16:
 		a.bad(n.line, "the secret of access key %s is shorter than 16 characters", id)
 	}
