@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -35,34 +36,57 @@ func signed(p *process, path, body string) (*http.Request, error) {
 	return r, err
 }
 
-// benchAPI measures operations of the control plane over 16 kept connections.
-// Each connection repeats one signed request, which stays valid for minutes, so
-// that the load does not spend its time on signing.
+// benchAPI measures operations of the control plane over 16 kept connections,
+// beside the same handlers without the check of signatures. Each connection
+// repeats one signed request, which stays valid for minutes, so that the load
+// does not spend its time on signing.
 func benchAPI(binaryPath, dir string) error {
 	var t table
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	operations := []struct{ name, body string }{
+		{"CreateChatToken", `{"roomIdentifier":%q,"userId":"alice","capabilities":["SEND_MESSAGE"],"attributes":{"username":"alice"}}`},
+		{"GetRoom", `{"identifier":%q}`},
+		{"CreateRoom", `{"name":"bench","tags":{"k":"v"}}`},
+	}
 	for i := range *runs {
-		p, err := hubbub(binaryPath, filepath.Join(dir, fmt.Sprint("data", i)))
-		if err != nil {
-			return err
-		}
-		for _, op := range []struct{ name, body string }{
-			{"CreateChatToken", fmt.Sprintf(`{"roomIdentifier":%q,"userId":"alice","capabilities":["SEND_MESSAGE"],"attributes":{"username":"alice"}}`, p.RoomARN)},
-			{"GetRoom", fmt.Sprintf(`{"identifier":%q}`, p.RoomARN)},
-			{"CreateRoom", `{"name":"bench","tags":{"k":"v"}}`},
+		rates := map[string]float64{}
+		for _, s := range []struct {
+			name  string
+			start func() (*process, error)
+		}{
+			{"hubbub", func() (*process, error) { return hubbub(binaryPath, filepath.Join(dir, fmt.Sprint("data", i))) }},
+			{"floor ", func() (*process, error) { return launch(self, "floor", "api") }},
 		} {
-			f, err := measureOperation(p, "/"+op.name, op.body)
+			p, err := s.start()
 			if err != nil {
-				p.stop()
 				return err
 			}
-			t.add(op.name+" requests/s", f.rate)
-			t.add(op.name+" CPU µs a request", f.cost)
-			t.add(op.name+" p50 ms", f.p50)
-			t.add(op.name+" p99 ms", f.p99)
+			for _, op := range operations {
+				body := op.body
+				if strings.Contains(body, "%q") {
+					body = fmt.Sprintf(body, p.RoomARN)
+				}
+				f, err := measureOperation(p, "/"+op.name, body)
+				if err != nil {
+					p.stop()
+					return err
+				}
+				t.add(s.name+" "+op.name+" requests/s", f.rate)
+				t.add(s.name+" "+op.name+" CPU µs a request", f.cost)
+				t.add(s.name+" "+op.name+" p50 ms", f.p50)
+				t.add(s.name+" "+op.name+" p99 ms", f.p99)
+				if before, ok := rates[op.name]; ok {
+					t.add("hubbub ÷ floor, "+op.name+" requests/s", before/f.rate)
+				}
+				rates[op.name] = f.rate
+			}
+			p.stop()
 		}
-		p.stop()
 	}
-	t.print("control plane: 16 connections, signatures checked, limits off, store on disk (writes fsynced)")
+	t.print("control plane: 16 connections, limits off, store on disk (writes fsynced); floor: the same without signatures")
 	return nil
 }
 
