@@ -145,6 +145,15 @@ func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want 
 	return b.engine.damaged(fmt.Sprintf("%d of %d entries of %s can be read", got, want, b.name))
 }
 
+// full says what NATS means when the store or its disk has no room.
+func full(api *jetstream.APIError) error {
+	switch api.ErrorCode {
+	case 10023, 10047: // insufficient resources, storage resources exceeded
+		return fmt.Errorf("the store is full; make room on its disk and restart: %w", api)
+	}
+	return api
+}
+
 // Get reads a key from the store itself: ErrNotFound if it is not there.
 func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -201,7 +210,7 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int,
 	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
 		return 0, lost
 	case errors.As(err, &api):
-		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, full(api))
 	}
 	after, cancelRead := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancelRead()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -21,8 +22,8 @@ type Options struct {
 	// everything in memory and nothing after Close.
 	Dir string
 
-	// MaxBytes bounds the store; 0 means half of the free space of the disk as
-	// it is at the start, or of the memory for a store in memory.
+	// MaxBytes bounds the store; 0 means what it has and nine tenths of the space
+	// that is free at the start.
 	MaxBytes int64
 
 	// Log takes what NATS has to say; nil discards it.
@@ -73,13 +74,14 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		}
 		e.temp, storeDir = temp, temp
 	}
-	if free := freeBytes(storeDir); free <= minFree {
+	free := freeBytes(storeDir)
+	if free <= minFree {
 		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room and start again", storeDir, free)
 	}
 	logger := &serverLog{log: e.log}
 	limit := o.MaxBytes
 	if limit == 0 {
-		limit = freeBytes(storeDir) / 2
+		limit = usedBytes(storeDir) + free/10*9
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hubbub", DontListen: true, NoSigs: true, NoLog: false,
@@ -138,6 +140,19 @@ func (e *Engine) damaged(what string) error {
 
 // startTimeout bounds the recovery of a store. A million rooms take seconds.
 var startTimeout = 2 * time.Minute
+
+// usedBytes is what the files of a folder have.
+func usedBytes(folder string) (sum int64) {
+	_ = filepath.WalkDir(folder, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				sum += info.Size()
+			}
+		}
+		return nil
+	})
+	return sum
+}
 
 // minFree is the least free space to start with: less is used up by the first
 // block of a stream.
