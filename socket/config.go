@@ -16,7 +16,7 @@ type Config struct {
 
 	HandshakeTimeout time.Duration // from the accepted connection to the whole request, TLS included; 10 s
 	AcceptTimeout    time.Duration // from the request to the Handler's decision; 12 s; beyond it 503
-	MaxHandshakes    int           // handshakes at a time, further ones wait in the kernel; 16,384
+	MaxHandshakes    int           // at a time; one more turns out who has owed its request for longest, or waits; 16,384
 
 	PingInterval    time.Duration // 30 s
 	SilentIntervals int           // without a pong or a complete frame before the connection is dropped; 2
@@ -56,6 +56,10 @@ func (c Config) filled() Config {
 		if *d.at == 0 {
 			*d.at = d.otherwise
 		}
+	}
+	if c.TLS != nil {
+		c.TLS = c.TLS.Clone()
+		c.TLS.NextProtos = []string{"http/1.1"} // a client that could choose HTTP/2 would, and not find it
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

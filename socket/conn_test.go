@@ -18,8 +18,8 @@ import (
 )
 
 func TestTheServersClose(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{})
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
 		c := s.open(t)
 		c.text("all before")
 		c.text("close 1000 Kicked by moderator")
@@ -35,34 +35,38 @@ func TestTheServersClose(t *testing.T) {
 }
 
 func TestACloseReasonIsCutAtACharacter(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	c := s.open(t)
-	c.text("close 1000 " + strings.Repeat("é", 100))
-	if reason := c.wantClose(1000); reason != strings.Repeat("é", 61) {
-		t.Errorf("%d bytes: %q", len(reason), reason)
-	}
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		c := s.open(t)
+		c.text("close 1000 " + strings.Repeat("é", 100))
+		if reason := c.wantClose(1000); reason != strings.Repeat("é", 61) {
+			t.Errorf("%d bytes: %q", len(reason), reason)
+		}
+	})
 }
 
 func TestAClientThatDoesNotAnswerTheCloseIsLeft(t *testing.T) {
-	s := start(t, false, socket.Config{CloseTimeout: 20 * time.Millisecond})
-	c := s.open(t)
-	c.text("close 1000 x")
-	if op, _, err := c.next(); op != ws.OpClose || err != nil {
-		t.Fatal(op, err)
-	}
-	if end := s.end(t); end.Reason != socket.ClosedByServer {
-		t.Errorf("%+v", end)
-	}
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{CloseTimeout: 20 * time.Millisecond})
+		c := s.open(t)
+		c.text("close 1000 x")
+		if op, _, err := c.next(); op != ws.OpClose || err != nil {
+			t.Fatal(op, err)
+		}
+		if end := s.end(t); end.Reason != socket.ClosedByServer {
+			t.Errorf("%+v", end)
+		}
+	})
 }
 
 // A drop shows no close frame: to an SDK it is the sign to come back.
 func TestDrop(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{})
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
 		c := s.open(t)
 		c.text("drop")
-		if op, payload, err := c.next(); err == nil {
-			t.Errorf("opcode %d %q", op, payload)
+		if op, payload, err := c.next(); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("opcode %d %q, %v, want a reset", op, payload, err)
 		}
 		if end := s.end(t); end.Reason != socket.Dropped || end.Code != 1006 {
 			t.Errorf("%+v", end)
@@ -71,100 +75,112 @@ func TestDrop(t *testing.T) {
 }
 
 func TestAClientThatGoesWithoutAWord(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	s.open(t).Close()
-	if end := s.end(t); end.Reason != socket.ClientGone || end.Code != 1006 {
-		t.Errorf("%+v", end)
-	}
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		s.open(t).Close()
+		if end := s.end(t); end.Reason != socket.ClientGone || end.Code != 1006 {
+			t.Errorf("%+v", end)
+		}
+	})
 }
 
 func TestAPanicEndsOneConnection(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	a, b := s.open(t), s.open(t)
-	a.text("panic")
-	if _, _, err := a.next(); err == nil {
-		t.Error("the connection lives on")
-	}
-	if end := s.end(t); end.Reason != socket.Panicked {
-		t.Errorf("%+v", end)
-	}
-	b.text("still here")
-	b.want(ws.OpText, "still here")
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		a, b := s.open(t), s.open(t)
+		a.text("panic")
+		if _, _, err := a.next(); err == nil {
+			t.Error("the connection lives on")
+		}
+		if end := s.end(t); end.Reason != socket.Panicked {
+			t.Errorf("%+v", end)
+		}
+		b.text("still here")
+		b.want(ws.OpText, "still here")
+	})
 }
 
 func TestASilentPeerIsDropped(t *testing.T) {
-	s := start(t, false, socket.Config{PingInterval: 20 * time.Millisecond})
-	c := s.open(t)
-	c.want(ws.OpPing, "")
-	if end := s.end(t); end.Reason != socket.Silent {
-		t.Errorf("%+v", end)
-	}
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{PingInterval: 20 * time.Millisecond})
+		c := s.open(t)
+		c.want(ws.OpPing, "")
+		if end := s.end(t); end.Reason != socket.Silent {
+			t.Errorf("%+v", end)
+		}
+	})
 }
 
 func TestSingleBytesAreSilence(t *testing.T) {
-	s := start(t, false, socket.Config{PingInterval: 20 * time.Millisecond})
-	c := s.open(t)
-	for _, b := range encoded(ws.Header{Fin: true, OpCode: ws.OpText}, strings.Repeat("x", 100)) {
-		if _, err := c.Write([]byte{b}); err != nil {
-			break
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{PingInterval: 20 * time.Millisecond})
+		c := s.open(t)
+		for _, b := range encoded(ws.Header{Fin: true, OpCode: ws.OpText}, strings.Repeat("x", 100)) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				break
+			}
+			if len(s.ends) > 0 {
+				break
+			}
+			if _, _, err := c.next(); err != nil { // a ping comes now and then, which paces the bytes
+				break
+			}
 		}
-		if len(s.ends) > 0 {
-			break
+		if end := s.end(t); end.Reason != socket.Silent {
+			t.Errorf("%+v", end)
 		}
-		if _, _, err := c.next(); err != nil { // a ping comes now and then, which paces the bytes
-			break
-		}
-	}
-	if end := s.end(t); end.Reason != socket.Silent {
-		t.Errorf("%+v", end)
-	}
+	})
 }
 
 func TestWhoAnswersPingsStays(t *testing.T) {
-	s := start(t, false, socket.Config{PingInterval: 20 * time.Millisecond})
-	c := s.open(t)
-	for range 6 {
-		c.want(ws.OpPing, "")
-		c.frame(ws.OpPong, true, "")
-	}
-	c.text("still here")
-	for {
-		op, payload, err := c.next()
-		if err != nil {
-			t.Fatal(err)
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{PingInterval: 20 * time.Millisecond, SilentIntervals: 20})
+		c := s.open(t)
+		for range 30 {
+			c.want(ws.OpPing, "")
+			c.frame(ws.OpPong, true, "")
 		}
-		if op == ws.OpText && payload == "still here" {
-			return
-		}
-	}
-}
-
-func TestWake(t *testing.T) {
-	woken := make(chan time.Time, 8)
-	var at time.Time
-	s := start(t, false, socket.Config{}, func(e *echo) {
-		e.opened = func(c *socket.Conn) {
-			at = time.Now().Add(30 * time.Millisecond)
-			c.WakeAt(time.Now().Add(time.Hour)) // replaced
-			c.WakeAt(at)
-		}
-		e.woken = func(c *socket.Conn) {
-			woken <- time.Now()
-			if len(woken) < 2 {
-				c.WakeAt(time.Now())
+		c.text("still here")
+		for {
+			op, payload, err := c.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if op == ws.OpText && payload == "still here" {
+				return
 			}
 		}
 	})
-	s.open(t)
-	if first := <-woken; first.Before(at) {
-		t.Errorf("woken %v early", at.Sub(first))
-	}
-	<-woken
+}
+
+func TestWake(t *testing.T) {
+	each(t, func(t *testing.T, on transport) {
+		woken := make(chan time.Time, 8)
+		var at time.Time
+		s := start(t, on, socket.Config{}, func(e *echo) {
+			e.opened = func(c *socket.Conn) {
+				at = time.Now().Add(30 * time.Millisecond)
+				c.WakeAt(time.Now().Add(time.Hour)) // replaced
+				c.WakeAt(at)
+			}
+			e.woken = func(c *socket.Conn) {
+				woken <- time.Now()
+				if len(woken) < 2 {
+					c.WakeAt(time.Now())
+				}
+			}
+		})
+		s.open(t)
+		if first := <-woken; first.Before(at) {
+			t.Errorf("woken %v early", at.Sub(first))
+		}
+		<-woken
+	})
 }
 
 func TestASlowViewerIsResetAndDelaysNobody(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{})
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{StallTimeout: time.Hour}) // the bounds alone cut it
 		slow, fast := s.open(t), s.open(t)
 		const batch = 100
 		read := make(chan struct{}, 1000) // one for each batch that the fast viewer has
@@ -209,46 +225,48 @@ func TestASlowViewerIsResetAndDelaysNobody(t *testing.T) {
 }
 
 func TestAViewerThatStandsStillIsReset(t *testing.T) {
-	s := start(t, false, socket.Config{StallTimeout: 50 * time.Millisecond, QueueFrames: 1 << 20, QueueBytes: 1 << 30})
-	c := s.open(t)
-	s.mu.Lock()
-	conn := s.conns[0]
-	s.mu.Unlock()
-	frame := socket.NewFrame([]byte(strings.Repeat("x", 64<<10)))
-	for range 200 { // more than the kernel takes
-		conn.Send(frame)
-	}
-	if end := s.end(t); end.Reason != socket.SlowViewer {
-		t.Errorf("%+v", end)
-	}
-	c.Close()
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{StallTimeout: 50 * time.Millisecond, QueueFrames: 1 << 20, QueueBytes: 1 << 30})
+		c := s.open(t)
+		conn := s.conn(0)
+		frame := socket.NewFrame([]byte(strings.Repeat("x", 64<<10)))
+		for range 200 { // more than the kernel takes
+			conn.Send(frame)
+		}
+		if end := s.end(t); end.Reason != socket.SlowViewer {
+			t.Errorf("%+v", end)
+		}
+		c.Close()
+	})
 }
 
 func TestAPingFloodDoesNotGrowTheQueue(t *testing.T) {
-	s := start(t, false, socket.Config{QueueFrames: 16})
-	c := s.open(t)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ping := encoded(ws.Header{Fin: true, OpCode: ws.OpPing}, strings.Repeat("p", 125))
-		flood := []byte(strings.Repeat(string(ping), 100))
-		for range 200 { // 20,000 pings, no pong read meanwhile
-			if _, err := c.Write(flood); err != nil {
-				return
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{QueueFrames: 16})
+		c := s.open(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ping := encoded(ws.Header{Fin: true, OpCode: ws.OpPing}, strings.Repeat("p", 125))
+			flood := []byte(strings.Repeat(string(ping), 100))
+			for range 200 { // 20,000 pings, no pong read meanwhile
+				if _, err := c.Write(flood); err != nil {
+					return
+				}
 			}
+		}()
+		// The server may stop reading, but must not drop who only pings.
+		go func() { _, _ = io.Copy(io.Discard, c.r) }()
+		<-done
+		if len(s.ends) > 0 {
+			t.Errorf("%+v", s.end(t))
 		}
-	}()
-	// The server may stop reading, but must not drop who only pings.
-	go func() { _, _ = io.Copy(io.Discard, c.r) }()
-	<-done
-	if len(s.ends) > 0 {
-		t.Errorf("%+v", s.end(t))
-	}
+	})
 }
 
 func TestEverybodySeesOneOrder(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{})
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
 		const viewers, senders, each = 8, 4, 100
 		var order []*client
 		for range viewers {
@@ -289,71 +307,75 @@ func TestEverybodySeesOneOrder(t *testing.T) {
 }
 
 func TestMembership(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	a, b := s.open(t), s.open(t)
-	s.mu.Lock()
-	first := s.conns[0]
-	s.mu.Unlock()
-	if n := s.group.Send(socket.NewFrame([]byte("both"))); n != 2 {
-		t.Errorf("%d members", n)
-	}
-	s.group.Remove(first)
-	s.group.Remove(first)
-	if n := s.group.Send(socket.NewFrame([]byte("one"))); n != 1 {
-		t.Errorf("%d members", n)
-	}
-	s.group.Add(first)
-	s.group.Add(first)
-	if n := s.group.Send(socket.NewFrame([]byte("both again"))); n != 2 {
-		t.Errorf("%d members", n)
-	}
-	a.want(ws.OpText, "both")
-	a.want(ws.OpText, "both again")
-	b.want(ws.OpText, "both")
-	b.want(ws.OpText, "one")
-	b.want(ws.OpText, "both again")
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		a, b := s.open(t), s.open(t)
+		first := s.conn(0)
+		if n := s.group.Send(socket.NewFrame([]byte("both"))); n != 2 {
+			t.Errorf("%d members", n)
+		}
+		s.group.Remove(first)
+		s.group.Remove(first)
+		if n := s.group.Send(socket.NewFrame([]byte("one"))); n != 1 {
+			t.Errorf("%d members", n)
+		}
+		s.group.Add(first)
+		s.group.Add(first)
+		if n := s.group.Send(socket.NewFrame([]byte("both again"))); n != 2 {
+			t.Errorf("%d members", n)
+		}
+		a.want(ws.OpText, "both")
+		a.want(ws.OpText, "both again")
+		b.want(ws.OpText, "both")
+		b.want(ws.OpText, "one")
+		b.want(ws.OpText, "both again")
+	})
 }
 
 func TestDrain(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	var clients []*client
-	for range 20 {
-		clients = append(clients, s.open(t))
-	}
-	pending, err := net.Dial("tcp", s.address) // in its handshake
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pending.Close()
-	s.server.Drain(t.Context(), 120*time.Millisecond)
-	for _, c := range clients {
-		if op, payload, err := c.next(); err == nil {
-			t.Errorf("opcode %d %q: a viewer must see no close frame", op, payload)
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		var clients []*client
+		for range 20 {
+			clients = append(clients, s.open(t))
 		}
-		if end := s.end(t); end.Reason != socket.Draining {
-			t.Errorf("%+v", end)
+		pending, err := net.Dial("tcp", s.address) // in its handshake
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if c, err := net.Dial("tcp", s.address); err == nil {
-		c.Close()
-		t.Error("the port still accepts")
-	}
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	s.server.Drain(canceled, time.Hour) // nobody is left
+		defer pending.Close()
+		s.server.Drain(t.Context(), 120*time.Millisecond)
+		for _, c := range clients {
+			if op, payload, err := c.next(); err == nil {
+				t.Errorf("opcode %d %q: a viewer must see no close frame", op, payload)
+			}
+			if end := s.end(t); end.Reason != socket.Draining {
+				t.Errorf("%+v", end)
+			}
+		}
+		if c, err := net.Dial("tcp", s.address); err == nil {
+			c.Close()
+			t.Error("the port still accepts")
+		}
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.server.Drain(canceled, time.Hour) // nobody is left
+	})
 }
 
 func TestDrainIsCutShort(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	for range 5 {
-		s.open(t)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	s.server.Drain(ctx, time.Hour)
-	for range 5 {
-		s.end(t)
-	}
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		for range 5 {
+			s.open(t)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		s.server.Drain(ctx, time.Hour)
+		for range 5 {
+			s.end(t)
+		}
+	})
 }
 
 func FuzzFrames(f *testing.F) {
@@ -361,7 +383,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(append(encoded(ws.Header{OpCode: ws.OpText}, "a"), encoded(ws.Header{Fin: true, OpCode: ws.OpContinuation}, "b")...))
 	f.Add(encoded(ws.Header{Fin: true, OpCode: ws.OpClose}, "\x03\xe8bye"))
 	f.Add([]byte{0x81, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff})
-	s := start(f, false, socket.Config{CloseTimeout: 5 * time.Millisecond})
+	s := start(f, plain, socket.Config{CloseTimeout: 5 * time.Millisecond})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := s.open(t)
 		_, _ = c.Write(b)
@@ -376,7 +398,7 @@ func FuzzFrames(f *testing.F) {
 func FuzzHandshake(f *testing.F) {
 	f.Add([]byte(request + "\r\n"))
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	s := start(f, false, socket.Config{HandshakeTimeout: time.Second})
+	s := start(f, plain, socket.Config{HandshakeTimeout: time.Second})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c := s.dial(t)
 		_, _ = c.Write(b)

@@ -9,8 +9,9 @@ import (
 // Frame is an encoded WebSocket frame that never changes, shared by all who
 // receive it.
 type Frame struct {
-	bytes []byte
-	last  bool // nothing may follow: a close frame
+	bytes  []byte
+	last   bool // nothing may follow: a close frame
+	answer bool // not a frame at all: the answer to the upgrade
 }
 
 // NewFrame makes a text frame; the payload must be valid UTF-8. It is copied.

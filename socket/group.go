@@ -8,10 +8,13 @@ import (
 // Group is a set of connections that get the same frames. Calls of one group and
 // of its members take effect in the order of the calls: what is sent before a
 // member is removed or closed reaches it first, and a member gets nothing that
-// was sent before it was added. The methods never block on a connection.
+// was sent before it was added. All members see one order. The methods may be
+// called from any goroutine and never wait for a connection.
 type Group struct {
 	server *Server
 
+	// The outbox of a member is locked while mu is held, never the other way round:
+	// without that two sends at once could reach two members in different orders.
 	mu      sync.Mutex
 	members []*Conn
 	place   map[*Conn]int // in members
@@ -20,7 +23,8 @@ type Group struct {
 // NewGroup makes an empty group.
 func (s *Server) NewGroup() *Group { return &Group{server: s, place: map[*Conn]int{}} }
 
-// Add makes c a member; one that is a member stays one.
+// Add makes c, a connection of the same server, a member; one that is a member
+// stays one.
 func (g *Group) Add(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -32,6 +36,7 @@ func (g *Group) Add(c *Conn) {
 }
 
 // Remove ends the membership; what was sent to the group before still reaches c.
+// Who ends is not removed by itself: Handler.Closed is the place for that.
 func (g *Group) Remove(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -48,6 +53,11 @@ func (g *Group) Remove(c *Conn) {
 	delete(g.place, c)
 	if cap(g.members) > 64 && len(g.members) < cap(g.members)/4 { // a storm is over
 		g.members = slices.Clip(slices.Clone(g.members))
+		place := make(map[*Conn]int, len(g.members)) // a map does not shrink
+		for at, c := range g.members {
+			place[c] = at
+		}
+		g.place = place
 	}
 }
 
@@ -58,30 +68,27 @@ func (g *Group) Len() int {
 	return len(g.members)
 }
 
-// share is how many connections one goroutine writes to in turn: enough to make
-// its start cheap, few enough that a big group uses every processor.
-const share = 256
-
-// Send queues the frame for every member and returns for how many. The writes
-// happen on goroutines of their own; a member whose earlier frames are being
-// written gets this one with the next write.
+// Send queues the frame for every member and returns how many members there are.
+// The writes happen on goroutines of their own; a member whose earlier frames are
+// being written gets this one with the next write.
 func (g *Group) Send(f *Frame) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var idle []*Conn // that nobody writes to at the moment
+	var w *writer // with those that had none
 	for _, c := range g.members {
-		if c.queue(f) {
-			if idle == nil {
-				idle = make([]*Conn, 0, min(share, len(g.members)))
-			}
-			if idle = append(idle, c); len(idle) == share {
-				g.server.write(idle)
-				idle = nil
-			}
+		if !c.queue(f) {
+			continue
+		}
+		if w == nil {
+			w = g.server.writer()
+		}
+		if w.conns = append(w.conns, c); len(w.conns) == share {
+			g.server.running.Go(w.start)
+			w = nil
 		}
 	}
-	if len(idle) > 0 {
-		g.server.write(idle)
+	if w != nil {
+		g.server.running.Go(w.start)
 	}
 	return len(g.members)
 }

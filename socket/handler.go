@@ -2,30 +2,37 @@ package socket
 
 import "time"
 
-// Handler decides about connections and takes what they send. A panic in one of
-// its methods ends the connection that it was called for and nothing else.
+// Handler decides about connections and takes what they send. No lock is held
+// during a call, and each method may use every method of this package but
+// Server.Drain and Server.Close. Calls for different connections run beside each
+// other. For one connection they come in the order Open, then Message and Wake,
+// then Closed; only Message and Wake may overlap, each with the other and never
+// with itself. A panic ends the connection that the call was for and nothing else.
 type Handler interface {
 	// Handshake is called for each well-formed upgrade request, on a goroutine of
 	// its own. It calls u.Accept or u.Refuse once, at once or later and from any
-	// goroutine; without a decision the request is refused with 503 when u's
-	// context ends.
+	// goroutine, also when u's context has ended. Without a decision the client is
+	// refused with 503 after Config.AcceptTimeout. It may block, until u's context
+	// ends.
 	Handshake(u *Upgrade)
 
 	// Open is called once for each accepted connection, before the 101 is sent and
 	// before any other method: what is queued for c, or for a group that c was added
-	// to, from here on is written behind the 101.
+	// to, from here on is written behind the 101. The 101 waits for it.
 	Open(c *Conn)
 
 	// Message is called for each complete message, text or binary, one at a time for
-	// a connection and in order. The payload is valid during the call only. It must
-	// not block: the connection is not read meanwhile.
+	// a connection and in order. Text is valid UTF-8; binary is whatever it is. The
+	// payload is valid during the call only. It must not block: the connection is
+	// not read meanwhile. After Close or Drop was called it is not called any more.
 	Message(c *Conn, payload []byte)
 
-	// Wake is called after the time that c.WakeAt set. It may run beside Message,
-	// but not beside or after Closed.
+	// Wake is called after the time that c.WakeAt set. It may run beside Message, and
+	// after c.Close too.
 	Wake(c *Conn)
 
-	// Closed is called once for each connection that Open saw, after everything else.
+	// Closed is called once for each connection that Open saw, after everything else:
+	// no other call for it runs or will run, and nothing is written to it any more.
 	Closed(c *Conn, end End)
 }
 
@@ -50,8 +57,8 @@ var reasons = []Reason{ClosedByClient, ClosedByServer, Dropped, ClientGone, Slow
 // End is how a connection ended.
 type End struct {
 	Reason    Reason
-	Code      uint16 // of the close frame that came first, 1006 if there was none
-	FramesIn  uint64 // complete messages
-	FramesOut uint64 // frames written whole, control frames included
-	Age       time.Duration
+	Code      uint16        // of the close frame that came first, 1006 if there was none
+	FramesIn  uint64        // complete messages
+	FramesOut uint64        // frames written whole, control frames included
+	Age       time.Duration // since it was accepted
 }

@@ -2,6 +2,7 @@ package socket_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,8 +32,8 @@ func TestWhatIsNotAnUpgradeIsRefused(t *testing.T) {
 	for i := range 10_000 {
 		fmt.Fprintf(&many, "X-%d: y\r\n", i)
 	}
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{})
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
 		for _, c := range []struct {
 			name, request string
 			want          int
@@ -81,28 +82,30 @@ func TestWhatIsNotAnUpgradeIsRefused(t *testing.T) {
 }
 
 func TestAHandshakeHasItsTime(t *testing.T) {
-	for name, sent := range map[string]string{"who says nothing": "", "who stops halfway": request} {
-		t.Run(name, func(t *testing.T) {
-			s := start(t, false, socket.Config{HandshakeTimeout: 50 * time.Millisecond})
-			c := s.dial(t)
-			c.write([]byte(sent)...)
-			if _, err := c.r.ReadByte(); err != io.EOF {
-				t.Errorf("got %v, want the end of the connection", err)
-			}
-		})
-	}
-	s := start(t, false, socket.Config{AcceptTimeout: 50 * time.Millisecond}, func(e *echo) { e.handshake = func(*socket.Upgrade) {} })
-	c := s.dial(t)
-	c.write([]byte(request + "\r\n")...)
-	if r := c.response(); r.StatusCode != 503 {
-		t.Errorf("without a decision: %s", r.Status)
-	}
+	each(t, func(t *testing.T, on transport) {
+		for name, sent := range map[string]string{"who says nothing": "", "who stops halfway": request} {
+			t.Run(name, func(t *testing.T) {
+				s := start(t, on, socket.Config{HandshakeTimeout: 500 * time.Millisecond})
+				c := s.dial(t)
+				c.write([]byte(sent)...)
+				if _, err := c.r.ReadByte(); err != io.EOF {
+					t.Errorf("got %v, want the end of the connection", err)
+				}
+			})
+		}
+		s := start(t, on, socket.Config{AcceptTimeout: 50 * time.Millisecond}, func(e *echo) { e.handshake = func(*socket.Upgrade) {} })
+		c := s.dial(t)
+		c.write([]byte(request + "\r\n")...)
+		if r := c.response(); r.StatusCode != 503 {
+			t.Errorf("without a decision: %s", r.Status)
+		}
+	})
 }
 
 func TestTheHandlerDecides(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
+	each(t, func(t *testing.T, on transport) {
 		for _, status := range []int{401, 403, 404, 429, 500, 503} {
-			s := start(t, secure, socket.Config{}, func(e *echo) {
+			s := start(t, on, socket.Config{}, func(e *echo) {
 				e.handshake = func(u *socket.Upgrade) {
 					go func() { // later, from another goroutine, and only the first time counts
 						u.Refuse(status, "as decided")
@@ -119,7 +122,7 @@ func TestTheHandlerDecides(t *testing.T) {
 				t.Errorf("%s %s %v", r.Status, body, err)
 			}
 		}
-		panicky := start(t, secure, socket.Config{}, func(e *echo) { e.handshake = func(*socket.Upgrade) { panic("as asked") } })
+		panicky := start(t, on, socket.Config{}, func(e *echo) { e.handshake = func(*socket.Upgrade) { panic("as asked") } })
 		c := panicky.dial(t)
 		c.write([]byte(request + "\r\n")...)
 		if r := c.response(); r.StatusCode != 500 {
@@ -129,28 +132,30 @@ func TestTheHandlerDecides(t *testing.T) {
 }
 
 func TestTheAnswerIsTheStandards(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	c := s.dial(t)
-	c.write([]byte(request + "Origin: https://example.com\r\nSec-WebSocket-Extensions: permessage-deflate\r\nsec-websocket-protocol:  a-._~!#$%&'*+^`|1 , b\r\n\r\n")...)
-	r := c.response()
-	for name, want := range map[string]string{
-		"Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", // of the RFC
-		"Upgrade":              "websocket", "Connection": "Upgrade", "Sec-WebSocket-Protocol": "a-._~!#$%&'*+^`|1", "Sec-WebSocket-Extensions": "",
-	} {
-		if got := r.Header.Get(name); got != want {
-			t.Errorf("%s is %q, want %q", name, got, want)
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		c := s.dial(t)
+		c.write([]byte(request + "Origin: https://example.com\r\nSec-WebSocket-Extensions: permessage-deflate\r\nsec-websocket-protocol:  a-._~!#$%&'*+^`|1 , b\r\n\r\n")...)
+		r := c.response()
+		for name, want := range map[string]string{
+			"Sec-WebSocket-Accept": "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", // of the RFC
+			"Upgrade":              "websocket", "Connection": "Upgrade", "Sec-WebSocket-Protocol": "a-._~!#$%&'*+^`|1", "Sec-WebSocket-Extensions": "",
+		} {
+			if got := r.Header.Get(name); got != want {
+				t.Errorf("%s is %q, want %q", name, got, want)
+			}
 		}
-	}
-	if r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("x-amzn-RequestId") == "" {
-		t.Error(r.Status, r.Header)
-	}
+		if r.StatusCode != http.StatusSwitchingProtocols || r.Header.Get("x-amzn-RequestId") == "" {
+			t.Error(r.Status, r.Header)
+		}
+	})
 }
 
 // What Open queues is behind the 101, and what the client sent in the same
 // packet as its request is not lost.
 func TestNothingIsLostAroundTheUpgrade(t *testing.T) {
-	each(t, func(t *testing.T, secure bool) {
-		s := start(t, secure, socket.Config{}, func(e *echo) {
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{}, func(e *echo) {
 			e.opened = func(c *socket.Conn) {
 				c.Send(socket.NewFrame([]byte("to you")))
 				e.group.Send(socket.NewFrame([]byte("to all")))
@@ -168,67 +173,74 @@ func TestNothingIsLostAroundTheUpgrade(t *testing.T) {
 }
 
 func TestTheClientsAddress(t *testing.T) {
-	for _, c := range []struct{ name, trusted, forwarded, want string }{
-		{"nobody is trusted", "", "1.2.3.4", "127.0.0.1"},
-		{"the proxy is trusted", "127.0.0.0/8", "1.2.3.4", "1.2.3.4"},
-		{"the last that is not trusted", "127.0.0.0/8,10.0.0.0/8", "6.6.6.6, 1.2.3.4, 10.0.0.1", "1.2.3.4"},
-		{"what an untrusted one says is not believed", "127.0.0.0/8", "6.6.6.6, 1.2.3.4", "1.2.3.4"},
-		{"nothing is said", "127.0.0.0/8", "", "127.0.0.1"},
-		{"nonsense is nobody", "127.0.0.0/8", "nonsense", "invalid IP"},
-		{"IPv6", "127.0.0.0/8", "2001:db8::1", "2001:db8::1"},
-		{"with a port", "127.0.0.0/8", "1.2.3.4:567", "1.2.3.4"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var config socket.Config
-			for p := range strings.SplitSeq(c.trusted, ",") {
-				if p != "" {
-					config.TrustedProxies = append(config.TrustedProxies, netip.MustParsePrefix(p))
+	each(t, func(t *testing.T, on transport) {
+		for _, c := range []struct{ name, trusted, forwarded, want string }{
+			{"nobody is trusted", "", "1.2.3.4", "127.0.0.1"},
+			{"the proxy is trusted", "127.0.0.0/8", "1.2.3.4", "1.2.3.4"},
+			{"the last that is not trusted", "127.0.0.0/8,10.0.0.0/8", "6.6.6.6, 1.2.3.4, 10.0.0.1", "1.2.3.4"},
+			{"what an untrusted one says is not believed", "127.0.0.0/8", "6.6.6.6, 1.2.3.4", "1.2.3.4"},
+			{"nothing is said", "127.0.0.0/8", "", "127.0.0.1"},
+			{"nonsense is nobody", "127.0.0.0/8", "nonsense", "invalid IP"},
+			{"IPv6", "127.0.0.0/8", "2001:db8::1", "2001:db8::1"},
+			{"with a port", "127.0.0.0/8", "1.2.3.4:567", "1.2.3.4"},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				var config socket.Config
+				for p := range strings.SplitSeq(c.trusted, ",") {
+					if p != "" {
+						config.TrustedProxies = append(config.TrustedProxies, netip.MustParsePrefix(p))
+					}
 				}
-			}
-			got := make(chan string, 1)
-			s := start(t, false, config, func(e *echo) { e.opened = func(c *socket.Conn) { got <- c.RemoteAddr().String() } })
-			conn := s.dial(t)
-			header := ""
-			if c.forwarded != "" {
-				header = "X-Forwarded-For: " + c.forwarded + "\r\n"
-			}
-			conn.write([]byte(request + header + "\r\n")...)
-			if g := <-got; g != c.want {
-				t.Errorf("%s, want %s", g, c.want)
-			}
-		})
-	}
+				got := make(chan string, 1)
+				s := start(t, on, config, func(e *echo) { e.opened = func(c *socket.Conn) { got <- c.RemoteAddr().String() } })
+				conn := s.dial(t)
+				header := ""
+				if c.forwarded != "" {
+					header = "X-Forwarded-For: " + c.forwarded + "\r\n"
+				}
+				conn.write([]byte(request + header + "\r\n")...)
+				if g := <-got; g != c.want {
+					t.Errorf("%s, want %s", g, c.want)
+				}
+			})
+		}
+	})
 }
 
 // An independent client, in both directions.
 func TestAnIndependentClient(t *testing.T) {
-	s := start(t, false, socket.Config{})
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	c, _, err := websocket.Dial(ctx, "ws://"+s.address, &websocket.DialOptions{Subprotocols: []string{"token"}, CompressionMode: websocket.CompressionContextTakeover})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.CloseNow()
-	c.SetReadLimit(1 << 20)
-	for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 128 << 10} {
-		text := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
-		if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		defer transport.CloseIdleConnections()
+		client := &http.Client{Transport: transport}
+		defer cancel()
+		c, _, err := websocket.Dial(ctx, map[bool]string{false: "ws://", true: "wss://"}[on.secure]+s.address, &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{"token"}, CompressionMode: websocket.CompressionContextTakeover})
+		if err != nil {
 			t.Fatal(err)
 		}
-		_, got, err := c.Read(ctx)
-		if err != nil || string(got) != text {
-			t.Fatalf("%d bytes: %d came back, %v", n, len(got), err)
+		defer c.CloseNow()
+		c.SetReadLimit(1 << 20)
+		for _, n := range []int{0, 1, 125, 126, 127, 65535, 65536, 128 << 10} {
+			text := strings.Repeat("é", n/2) + strings.Repeat("x", n%2)
+			if err := c.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			_, got, err := c.Read(ctx)
+			if err != nil || string(got) != text {
+				t.Fatalf("%d bytes: %d came back, %v", n, len(got), err)
+			}
 		}
-	}
-	go func() { _, _, _ = c.Read(ctx) }() // reads the pong
-	if err := c.Ping(ctx); err != nil {
-		t.Error(err)
-	}
-	if err := c.Close(websocket.StatusNormalClosure, "bye"); err != nil {
-		t.Error(err)
-	}
-	if end := s.end(t); end.Reason != socket.ClosedByClient || end.Code != 1000 || end.FramesIn != 8 {
-		t.Errorf("%+v", end)
-	}
+		go func() { _, _, _ = c.Read(ctx) }() // reads the pong
+		if err := c.Ping(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := c.Close(websocket.StatusNormalClosure, "bye"); err != nil {
+			t.Error(err)
+		}
+		if end := s.end(t); end.Reason != socket.ClosedByClient || end.Code != 1000 || end.FramesIn != 8 {
+			t.Errorf("%+v", end)
+		}
+	})
 }

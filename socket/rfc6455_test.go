@@ -75,13 +75,13 @@ func TestRFC6455(t *testing.T) {
 		{"9 a frame of exabytes", [][]byte{{0x81, 0x80 | 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}}, nil, 1009},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			each(t, func(t *testing.T, secure bool) {
+			each(t, func(t *testing.T, on transport) {
 				for _, whole := range []bool{true, false} { // all at once, and byte by byte where that is cheap
 					all := bytes.Join(c.bytes, nil)
 					if !whole && len(all) > 4096 {
 						continue
 					}
-					s := start(t, secure, socket.Config{})
+					s := start(t, on, socket.Config{})
 					conn := s.open(t)
 					if whole {
 						conn.write(all...)

@@ -1,16 +1,12 @@
 package socket
 
 import (
+	"container/list"
 	"context"
-	"crypto/tls"
 	"errors"
 	"math/rand/v2"
 	"net"
-	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -22,11 +18,17 @@ type Server struct {
 	metrics *metrics
 
 	shaking chan struct{} // one place for each handshake at a time
+	stop    chan struct{} // closed when over is set
+
+	// running counts all goroutines but those of Serve. Only greet starts one while
+	// there may be none, and looks at over before; all others are started by one that
+	// is counted, or for a connection whose reading goroutine cannot end before.
 	running sync.WaitGroup
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
-	strangers map[net.Conn]struct{} // in their handshakes
+	strangers map[*stranger]struct{}
+	idlers    *list.List // of the strangers those that may be turned out, oldest first
 	conns     map[*Conn]struct{}
 	over      bool // nobody is accepted any more
 }
@@ -35,8 +37,9 @@ type Server struct {
 func New(c Config, h Handler) *Server {
 	c = c.filled()
 	return &Server{
-		config: c, handler: h, metrics: newMetrics(c.Metrics), shaking: make(chan struct{}, c.MaxHandshakes),
-		listeners: map[net.Listener]struct{}{}, strangers: map[net.Conn]struct{}{}, conns: map[*Conn]struct{}{},
+		config: c, handler: h, metrics: newMetrics(c.Metrics),
+		shaking: make(chan struct{}, c.MaxHandshakes), stop: make(chan struct{}),
+		listeners: map[net.Listener]struct{}{}, strangers: map[*stranger]struct{}{}, idlers: list.New(), conns: map[*Conn]struct{}{},
 	}
 }
 
@@ -47,202 +50,67 @@ func (s *Server) Len() int {
 	return len(s.conns)
 }
 
-// Serve accepts connections until Drain or Close, and returns nil then, or when
-// the listener fails for good. It closes the listener.
+// Serve accepts connections until Drain or Close, and returns nil then, or the
+// error with which the listener failed for good. It closes the listener. One
+// server may serve several.
 func (s *Server) Serve(l net.Listener) error {
+	defer l.Close()
 	s.mu.Lock()
 	if s.over {
 		s.mu.Unlock()
-		return l.Close()
+		return nil
 	}
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
-	defer l.Close()
-	pause := time.Millisecond
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+	}()
+	const shortest, longest = time.Millisecond, time.Second
+	pause := shortest
 	for {
-		s.shaking <- struct{}{}
 		c, err := l.Accept()
 		if err == nil {
-			pause = time.Millisecond
+			pause = shortest
 			s.greet(c)
 			continue
 		}
-		<-s.shaking
-		s.mu.Lock()
-		over := s.over
-		delete(s.listeners, l)
-		s.mu.Unlock()
-		if over || errors.Is(err, net.ErrClosed) {
-			if over {
-				return nil
-			}
-			return err
+		select {
+		case <-s.stop:
+			return nil
+		default:
 		}
-		var network net.Error
-		if !errors.As(err, &network) {
+		if _, passing := errors.AsType[net.Error](err); !passing || errors.Is(err, net.ErrClosed) {
 			return err
 		}
 		// Out of descriptors, or a connection that went before it was accepted.
 		s.config.Log.Warn("accepting failed", "err", err, "pause", pause)
-		time.Sleep(pause)
-		pause = min(2*pause, time.Second)
-		s.mu.Lock()
-		s.listeners[l] = struct{}{}
-		s.mu.Unlock()
-	}
-}
-
-// greet begins the handshake; its place in shaking is taken.
-func (s *Server) greet(c net.Conn) {
-	s.mu.Lock()
-	if s.over {
-		s.mu.Unlock()
-		<-s.shaking
-		_ = c.Close()
-		return
-	}
-	s.strangers[c] = struct{}{}
-	s.running.Add(1)
-	s.mu.Unlock()
-	go func() {
-		defer s.running.Done()
-		conn, first := s.shake(c)
-		<-s.shaking
-		if conn == nil {
-			s.mu.Lock()
-			delete(s.strangers, c)
-			s.mu.Unlock()
-			_ = c.Close()
-			return
+		select {
+		case <-s.stop:
+		case <-time.After(pause):
 		}
-		s.run(conn, first)
-	}()
+		pause = min(2*pause, longest)
+	}
 }
 
 // run is the life of a connection from its 101 on.
-func (s *Server) run(c *Conn, first []byte) {
+func (s *Server) run(c *Conn, from *source, early []byte) {
 	defer c.finish()
 	defer s.recover(c)
 	c.mu.Lock()
 	c.ping = c.born.Add(s.config.PingInterval)
 	c.schedule(c.born)
 	c.mu.Unlock()
+	s.open(c)
+	s.write(c) // the 101 and what Open queued; until here the outbox was ours
+	c.readLoop(from, early)
+}
+
+// open calls Handler.Open.
+func (s *Server) open(c *Conn) {
+	defer s.recover(c)
 	s.handler.Open(c)
-	s.write([]*Conn{c}) // the 101 and what Open queued; until here the outbox was ours
-	c.readLoop(first)
-}
-
-// shake does the handshake: nil if the connection was refused or went away.
-func (s *Server) shake(c net.Conn) (*Conn, []byte) {
-	begun := time.Now()
-	_ = c.SetDeadline(begun.Add(s.config.HandshakeTimeout))
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetWriteBuffer(s.config.SendBuffer)
-	}
-	plain := c
-	if s.config.TLS != nil {
-		t := tls.Server(c, s.config.TLS)
-		if err := t.Handshake(); err != nil {
-			s.metrics.refusedHandshake("tls")
-			return nil, nil
-		}
-		c = t
-	}
-	request, first, err := readRequest(c, s.config.MaxHeader)
-	if err == nil {
-		if r := checkRequest(request); r != nil {
-			err = r
-		}
-	}
-	if err != nil {
-		var r *refusedRequest
-		if !errors.As(err, &r) {
-			s.metrics.refusedHandshake("no_request")
-			return nil, nil
-		}
-		s.metrics.refusedHandshake("bad_request")
-		writeRefusal(c, r)
-		return nil, nil
-	}
-	remote := s.client(plain, request.Header)
-	d := s.decide(request, remote)
-	if !d.accepted {
-		s.metrics.refusedHandshake(http.StatusText(d.status))
-		writeRefusal(c, &refusedRequest{status: d.status, message: d.message})
-		return nil, nil
-	}
-	_ = c.SetDeadline(time.Time{})
-	conn := &Conn{server: s, net: c, session: d.session, remote: remote, born: time.Now()}
-	if t, ok := c.(*net.TCPConn); ok {
-		if raw, err := t.SyscallConn(); err == nil {
-			conn.raw = raw
-		}
-	}
-	reply := answer(request, d.protocol)
-	conn.out = outbox{frames: []*Frame{reply}, bytes: len(reply.bytes), writing: true}
-	s.metrics.connections.Inc()
-	s.mu.Lock()
-	delete(s.strangers, plain)
-	s.conns[conn] = struct{}{}
-	over := s.over
-	s.mu.Unlock()
-	if over {
-		conn.drop(Draining) // Open and Closed are still called: the session is the Handler's
-	}
-	return conn, first
-}
-
-// decide asks the Handler and waits for its answer.
-func (s *Server) decide(r *http.Request, remote netip.Addr) decision {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.AcceptTimeout)
-	defer cancel()
-	u := &Upgrade{request: r, remote: remote, ctx: ctx, decision: make(chan decision, 1)}
-	func() {
-		defer func() {
-			if p := recover(); p != nil {
-				s.config.Log.Error("panic in a handshake", "err", p, "stack", string(debug.Stack()))
-				u.Refuse(http.StatusInternalServerError, "Internal server error")
-			}
-		}()
-		s.handler.Handshake(u)
-	}()
-	select {
-	case d := <-u.decision:
-		return d
-	case <-ctx.Done():
-		u.Refuse(http.StatusServiceUnavailable, "The server could not decide in time. Try again.")
-		return <-u.decision // an Accept that came first counts
-	}
-}
-
-// client is the address that a connection comes from. X-Forwarded-For is
-// believed from the right, as far as the proxies that it names are trusted.
-func (s *Server) client(c net.Conn, h http.Header) netip.Addr {
-	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	at := peer.Addr().Unmap()
-	trusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(s.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
-	if len(h["X-Forwarded-For"]) == 0 {
-		return at
-	}
-	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")
-	for i := len(hops) - 1; i >= 0 && trusted(at); i-- {
-		hop := strings.Trim(hops[i], " \t")
-		a, err := netip.ParseAddr(hop)
-		if err != nil { // some write the port, too
-			p, perr := netip.ParseAddrPort(hop)
-			if perr != nil {
-				return netip.Addr{} // better unknown than the proxy's
-			}
-			a = p.Addr()
-		}
-		at = a.Unmap()
-	}
-	return at
 }
 
 func (s *Server) remove(c *Conn, end End) {
@@ -264,9 +132,11 @@ func (s *Server) recover(c *Conn) {
 // step is how often Drain drops a batch.
 const step = 50 * time.Millisecond
 
-// Drain stops accepting and drops the connections without close frames, in
-// random batches spread over the time, all at once if it is 0; it returns when
-// none is left. When ctx ends the rest is dropped at once.
+// Drain stops accepting, ends all handshakes, and drops the connections without
+// close frames, in random batches spread over the time, all at once if it is 0.
+// What the kernel has taken for a connection still reaches it. Drain returns as
+// soon as none is left, or when the last was dropped; Close waits for their
+// Closed. When ctx ends the rest is dropped at once.
 func (s *Server) Drain(ctx context.Context, over time.Duration) {
 	s.refuse()
 	begun := time.Now()
@@ -300,12 +170,15 @@ func (s *Server) Drain(ctx context.Context, over time.Duration) {
 func (s *Server) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over = true
+	if !s.over {
+		s.over = true
+		close(s.stop)
+	}
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	for c := range s.strangers {
-		_ = c.Close()
+	for p := range s.strangers {
+		_ = p.Close()
 	}
 }
 

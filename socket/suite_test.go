@@ -95,6 +95,13 @@ func (e *echo) Closed(c *socket.Conn, end socket.End) {
 	e.ends <- end
 }
 
+// conn is the server's side of a connection, in the order of their opening.
+func (e *echo) conn(i int) *socket.Conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.conns[i]
+}
+
 func (e *echo) end(t testing.TB) socket.End {
 	t.Helper()
 	select {
@@ -106,12 +113,23 @@ func (e *echo) end(t testing.TB) socket.End {
 	}
 }
 
-// transports are what the suite runs over.
-var transports = []string{"plain", "tls"}
+// transport is a way in which the suite reaches a server.
+type transport struct {
+	name   string
+	secure bool
+}
 
-func each(t *testing.T, run func(t *testing.T, secure bool)) {
-	for _, name := range transports {
-		t.Run(name, func(t *testing.T) { run(t, name == "tls") })
+var (
+	plain  = transport{name: "plain"}
+	secure = transport{name: "tls", secure: true}
+
+	// transports are what the suite runs over; another one joins here.
+	transports = []transport{plain, secure}
+)
+
+func each(t *testing.T, run func(t *testing.T, on transport)) {
+	for _, on := range transports {
+		t.Run(on.name, func(t *testing.T) { run(t, on) })
 	}
 }
 
@@ -132,16 +150,16 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 type server struct {
 	*echo
 	address string
-	secure  bool
+	on      transport
 }
 
-func start(t testing.TB, secure bool, c socket.Config, change ...func(*echo)) *server {
+func start(t testing.TB, on transport, c socket.Config, change ...func(*echo)) *server {
 	t.Helper()
 	e := &echo{ends: make(chan socket.End, 4096)}
 	for _, f := range change {
 		f(e)
 	}
-	if secure {
+	if on.secure {
 		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
 	}
 	e.server = socket.New(c, e)
@@ -164,7 +182,7 @@ func start(t testing.TB, secure bool, c socket.Config, change ...func(*echo)) *s
 			t.Errorf("%d members after Close", n)
 		}
 	})
-	return &server{e, l.Addr().String(), secure}
+	return &server{e, l.Addr().String(), on}
 }
 
 // client is a raw client: it sees every byte.
@@ -180,7 +198,7 @@ func (s *server) dial(t testing.TB) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.secure {
+	if s.on.secure {
 		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 	}
 	t.Cleanup(func() { c.Close() })

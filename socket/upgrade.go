@@ -20,13 +20,14 @@ import (
 )
 
 // Upgrade is a well-formed request to become a WebSocket. Accept or Refuse
-// decides about it, once.
+// decides about it, once. Its methods may be called from any goroutine.
 type Upgrade struct {
-	request  *http.Request
-	remote   netip.Addr
-	ctx      context.Context
-	once     sync.Once
-	decision chan decision
+	request   *http.Request
+	remote    netip.Addr
+	ctx       context.Context
+	once      sync.Once
+	interrupt func() // has the connection's goroutine look for the decision
+	decision  chan decision
 }
 
 type decision struct {
@@ -35,27 +36,43 @@ type decision struct {
 	session  any
 	status   int
 	message  string
+	late     bool // it is ours: the Handler did not decide in time
 }
 
 // Protocols are the values offered in Sec-WebSocket-Protocol, in order; they are
 // checked to be HTTP tokens.
 func (u *Upgrade) Protocols() []string { return protocols(u.request.Header) }
 
-// RemoteAddr is the client's address, behind trusted proxies its own.
+// RemoteAddr is the client's address, behind trusted proxies its own; the zero
+// Addr if it cannot be told.
 func (u *Upgrade) RemoteAddr() netip.Addr { return u.remote }
 
-// Context ends when the time for a decision is over.
+// Context ends when the time for a decision is over, when the client is gone, and
+// when the server stops. A decision is still wanted then, and soon.
 func (u *Upgrade) Context() context.Context { return u.ctx }
 
-// Accept upgrades; protocol, one of those offered, is echoed if it is not "",
-// and session becomes Conn.Session.
-func (u *Upgrade) Accept(protocol string, session any) {
-	u.once.Do(func() { u.decision <- decision{accepted: true, protocol: protocol, session: session} })
+// Accept upgrades; protocol, one of those offered, is echoed if it is not "", and
+// session becomes Conn.Session. True promises Handler.Open, and Handler.Closed
+// after it, even if the client is gone already; false says that the decision had
+// been made before, by another call or because AcceptTimeout was over, and that
+// nothing comes of this one.
+func (u *Upgrade) Accept(protocol string, session any) bool {
+	return u.decide(decision{accepted: true, protocol: protocol, session: session})
 }
 
-// Refuse answers with an HTTP status and a JSON body that holds the message.
-func (u *Upgrade) Refuse(status int, message string) {
-	u.once.Do(func() { u.decision <- decision{status: status, message: message} })
+// Refuse answers with an HTTP status and a JSON body that holds the message. False
+// says that the decision had been made before.
+func (u *Upgrade) Refuse(status int, message string) bool {
+	return u.decide(decision{status: status, message: message})
+}
+
+func (u *Upgrade) decide(d decision) (first bool) {
+	u.once.Do(func() {
+		first = true
+		u.interrupt() // before the decision, after which the connection has other deadlines
+		u.decision <- d
+	})
+	return first
 }
 
 // refusedRequest is an HTTP answer to what is not an upgrade.
@@ -77,17 +94,15 @@ func refuse(status int, message string, headers ...string) *refusedRequest {
 
 // readRequest reads a request of at most limit bytes and returns it with what
 // came behind it.
-func readRequest(c net.Conn, limit int) (*http.Request, []byte, error) {
+func readRequest(from *source, limit int) (*http.Request, []byte, error) {
 	var all []byte
-	b := buffers.Get().(*[]byte)
-	defer buffers.Put(b)
+	take := func(b []byte) { all = append(all, b...) }
 	searched := 0
 	for {
-		n, err := c.Read(*b)
-		all = append(all, (*b)[:n]...)
-		from := max(searched-3, 0)
-		if at := bytes.Index(all[from:], []byte("\r\n\r\n")); at >= 0 && from+at+4 <= limit {
-			head := all[:from+at+4]
+		err := from.receive(take)
+		start := max(searched-3, 0)
+		if at := bytes.Index(all[start:], []byte("\r\n\r\n")); at >= 0 && start+at+4 <= limit {
+			head := all[:start+at+4]
 			request, perr := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
 			if perr != nil {
 				return nil, nil, refuse(http.StatusBadRequest, "The request is not HTTP.")
@@ -190,12 +205,15 @@ func answer(r *http.Request, protocol string) *Frame {
 		b.WriteString(protocol)
 	}
 	fmt.Fprintf(&b, "\r\nDate: %s\r\nx-amzn-RequestId: %s\r\n\r\n", time.Now().UTC().Format(http.TimeFormat), uuid.NewString())
-	return &Frame{bytes: b.Bytes()}
+	return &Frame{bytes: b.Bytes(), answer: true}
 }
 
+// linger is how long a refused client has to take its answer.
+const linger = 2 * time.Second
+
 // writeRefusal sends the answer and sees that the client gets it: closing with
-// unread bytes would reset the connection and may destroy it.
-func writeRefusal(c net.Conn, r *refusedRequest) {
+// unread bytes would reset the connection and may destroy it. base is below TLS.
+func writeRefusal(c, base net.Conn, r *refusedRequest) {
 	body, err := json.Marshal(map[string]string{"message": r.message})
 	if err != nil { // a string is JSON
 		panic(err)
@@ -207,24 +225,19 @@ func writeRefusal(c net.Conn, r *refusedRequest) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	h.Set("x-amzn-RequestId", uuid.NewString())
-	if h.Get("Connection") == "" {
-		h.Set("Connection", "close")
-	} else {
-		h.Set("Connection", h.Get("Connection")+", close")
-	}
+	h.Set("Connection", strings.TrimPrefix(h.Get("Connection")+", close", ", "))
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", r.status, http.StatusText(r.status))
 	_ = h.Write(&b) // to a buffer
 	b.WriteString("\r\n")
 	b.Write(body)
-	_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(linger))
 	if _, err := c.Write(b.Bytes()); err != nil {
 		return
 	}
-	if w, ok := c.(interface{ CloseWrite() error }); ok && w.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c, 256<<10)
-	}
+	closeWrite(c, base)
+	_, _ = io.CopyN(io.Discard, base, 256<<10)
 }
 
 // acceptKey is the answer to the client's key. Source: RFC 6455, 4.2.2.
