@@ -59,6 +59,8 @@ func TestARefusedHandshakeSaysWhyByItsStatus(t *testing.T) {
 		{"no sub-protocol", "", false, 401, noToken},
 		{"no token", "hello", false, 401, invalidToken},
 		{"altered", flipped, false, 401, invalidToken},
+		{"with a character that no token has", good[:10] + "{" + good[11:], false, 401, invalidToken},
+		{"with a byte that no text has", good[:10] + "\xff" + good[11:], false, 401, invalidToken},
 		{"the token has expired", sealed(func(s *chattoken.Session) { s.TokenExpires = past }), false, 401, expiredToken},
 		{"the session has ended", sealed(func(s *chattoken.Session) { s.TokenExpires, s.SessionExpires = past, past }), false, 401, sessionOver},
 		{"used before, the connection has closed since", used, false, 401, usedToken},

@@ -39,8 +39,8 @@ type decision struct {
 	late     bool // it is ours: the Handler did not decide in time
 }
 
-// Protocols are the values offered in Sec-WebSocket-Protocol, in order; they are
-// checked to be HTTP tokens.
+// Protocols are the values offered in Sec-WebSocket-Protocol, in order; what
+// they are made of is for the Handler to judge.
 func (u *Upgrade) Protocols() []string { return protocols(u.request.Header) }
 
 // RemoteAddr is the client's address, behind trusted proxies its own; the zero
@@ -143,11 +143,6 @@ func checkRequest(r *http.Request) *refusedRequest {
 	case len(h["Sec-Websocket-Key"]) != 1 || !isKey(h.Get("Sec-WebSocket-Key")):
 		return refuse(status, "The Sec-WebSocket-Key must be 16 bytes in base64.")
 	}
-	for _, p := range protocols(h) {
-		if !isToken(p) {
-			return refuse(status, "Sec-WebSocket-Protocol has a value that is not an HTTP token.")
-		}
-	}
 	return nil
 }
 
@@ -177,19 +172,6 @@ func hasToken(h http.Header, name, token string) bool {
 		}
 	}
 	return false
-}
-
-// isToken says whether s is an HTTP token. Source: RFC 9110, 5.6.2.
-func isToken(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
-		default:
-			return false
-		}
-	}
-	return s != ""
 }
 
 // shown keeps what a stranger sent short and printable.
