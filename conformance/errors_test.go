@@ -375,3 +375,19 @@ func TestLimits(t *testing.T) {
 	}
 	wantError(t, update(ivschat.UpdateRoomInput{MessageReviewHandler: &types.MessageReviewHandler{FallbackResult: "MAYBE"}}), "ValidationException", 400)
 }
+
+func TestTheQuotaOfRooms(t *testing.T) {
+	s := start(t, "--limits-rooms", "2") // one of them is dev's
+	c, ctx := s.client(), limited(t)
+	room := newRoom(t, c, nil)
+	_, err := c.CreateRoom(ctx, &ivschat.CreateRoomInput{})
+	wantError(t, err, "ServiceQuotaExceededException", 402)
+	var q *types.ServiceQuotaExceededException
+	if !errors.As(err, &q) || q.Limit != 2 || *q.ResourceId != s.Account || q.ResourceType != types.ResourceTypeRoom {
+		t.Errorf("%+v", q)
+	}
+	if _, err := c.DeleteRoom(ctx, &ivschat.DeleteRoomInput{Identifier: room.Arn}); err != nil {
+		t.Fatal(err)
+	}
+	newRoom(t, c, nil)
+}
