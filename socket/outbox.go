@@ -18,6 +18,7 @@ type outbox struct {
 	writing bool          // it has a writer
 	shut    bool          // nothing more is taken
 	over    bool          // it was over its bounds: the writer resets the connection
+	gone    bool          // it was abandoned: the writer empties it
 	idle    chan struct{} // closed when the writer is done; nil if nobody waits for that
 }
 
@@ -36,7 +37,6 @@ func (c *Conn) queue(f *Frame) (idle bool) {
 	}
 	over := !f.last && (len(o.frames) >= c.server.config.QueueFrames || o.bytes+len(f.bytes) > c.server.config.QueueBytes)
 	if over {
-		o.forget()
 		o.over, o.shut = true, true
 	} else {
 		if o.frames == nil {
@@ -82,6 +82,9 @@ func (o *outbox) next(join *[]byte) (pending []byte, over bool) {
 	defer o.mu.Unlock()
 	if o.over {
 		return nil, true
+	}
+	if o.gone {
+		o.forget()
 	}
 	if o.pong != nil && !o.shut {
 		// Ahead of all that is not begun, or a busy room would starve it.
@@ -150,12 +153,15 @@ func (o *outbox) wrote(n int) (whole uint64, last bool) {
 	return whole, last
 }
 
-// abandon gives up what is pending; nothing more is taken.
+// abandon gives up what is pending; nothing more is taken. What the writer is
+// writing stays until it has noted how much of it was written.
 func (o *outbox) abandon() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.forget()
-	o.over, o.shut = false, true
+	o.over, o.shut, o.gone = false, true, true
+	if !o.writing {
+		o.forget()
+	}
 }
 
 // forget drops the references. o.mu is held.

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"hubbub/socket"
 
 	"github.com/gobwas/ws"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 )
 
@@ -38,6 +40,7 @@ type echo struct {
 	handshake func(*socket.Upgrade) // instead of accepting
 	opened    func(*socket.Conn)
 	woken     func(*socket.Conn)
+	closed    func(*socket.Conn) // behind all else
 	ends      chan socket.End
 
 	mu    sync.Mutex
@@ -93,6 +96,9 @@ func (e *echo) Wake(c *socket.Conn) {
 func (e *echo) Closed(c *socket.Conn, end socket.End) {
 	e.group.Remove(c)
 	e.ends <- end
+	if e.closed != nil {
+		e.closed(c)
+	}
 }
 
 // conn is the server's side of a connection, in the order of their opening.
@@ -151,6 +157,40 @@ type server struct {
 	*echo
 	address string
 	on      transport
+	metrics *prometheus.Registry
+}
+
+// reaches wants a counter to come to that value: a writer notes what it wrote a
+// moment later.
+func (s *server) reaches(t testing.TB, name, reason string, want float64) {
+	t.Helper()
+	for until := time.Now().Add(patience); s.count(t, name, reason) != want; runtime.Gosched() {
+		if time.Now().After(until) {
+			t.Errorf("%s{%s} is %v, want %v", name, reason, s.count(t, name, reason), want)
+			return
+		}
+	}
+}
+
+// count is the value of a metric now.
+func (s *server) count(t testing.TB, name, reason string) float64 {
+	t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if labels := m.GetLabel(); reason == "" || len(labels) == 1 && labels[0].GetName() == "reason" && labels[0].GetValue() == reason {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatalf("there is no %s{%s}", name, reason)
+	return 0
 }
 
 func start(t testing.TB, on transport, c socket.Config, change ...func(*echo)) *server {
@@ -162,6 +202,8 @@ func start(t testing.TB, on transport, c socket.Config, change ...func(*echo)) *
 	if on.secure {
 		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
 	}
+	registry := prometheus.NewPedanticRegistry()
+	c.Metrics = registry
 	e.server = socket.New(c, e)
 	e.group = e.server.NewGroup()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -182,7 +224,7 @@ func start(t testing.TB, on transport, c socket.Config, change ...func(*echo)) *
 			t.Errorf("%d members after Close", n)
 		}
 	})
-	return &server{e, l.Addr().String(), on}
+	return &server{e, l.Addr().String(), on, registry}
 }
 
 // client is a raw client: it sees every byte.
