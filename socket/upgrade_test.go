@@ -277,3 +277,41 @@ func TestServeEndsWithItsListener(t *testing.T) {
 		t.Error("Serve after Close left its listener open")
 	}
 }
+
+// The end of the server does not wait for those in their handshakes.
+func TestCloseEndsHandshakes(t *testing.T) {
+	each(t, func(t *testing.T, on transport) {
+		asked := make(chan struct{})
+		s := start(t, on, socket.Config{HandshakeTimeout: time.Hour, AcceptTimeout: time.Hour}, func(e *echo) {
+			e.handshake = func(u *socket.Upgrade) {
+				close(asked)
+				<-u.Context().Done()
+				u.Accept("", nil)
+			}
+		})
+		silent, err := net.Dial("tcp", s.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer silent.Close()
+		c := s.dial(t)
+		c.write([]byte(request + "\r\n")...)
+		<-asked // both were accepted, in this order
+		closed := make(chan struct{})
+		go func() {
+			s.server.Close()
+			close(closed)
+		}()
+		select {
+		case <-closed:
+		case <-time.After(patience):
+			t.Fatal("Close waits for strangers")
+		}
+		if end := s.end(t); end.Reason != socket.Draining {
+			t.Errorf("who was accepted too late: %+v", end)
+		}
+		if r, err := io.ReadAll(c); len(r) > 0 {
+			t.Errorf("it was answered %q, %v", r, err)
+		}
+	})
+}

@@ -152,3 +152,24 @@ func TestClosedComesAfterTheWriter(t *testing.T) {
 		}
 	})
 }
+
+// A frame counts that was written while the connection was given up.
+func TestTheWriterSettlesWhatItWrote(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	defer theirs.Close()
+	c := &Conn{server: New(Config{}, nil), net: ours, base: ours}
+	f := NewFrame([]byte("hello"))
+	c.queue(f)
+	c.queue(f)
+	var room []byte
+	pending, _ := c.out.next(&room)
+	c.out.abandon()
+	if whole, _ := c.out.wrote(len(pending)); whole != 2 {
+		t.Errorf("%d frames counted, want 2", whole)
+	}
+	c.queue(f)
+	if pending, _ := c.out.next(&room); pending != nil || c.out.writing {
+		t.Errorf("%q is pending after the end", pending)
+	}
+}
