@@ -68,8 +68,7 @@ func (h *Hub) Handshake(u *socket.Upgrade) {
 		h.refuseHandshake(u, session.Room, refused)
 		return
 	}
-	accepted = true
-	u.Accept(protocol, v)
+	accepted = u.Accept(protocol, v) // false if it was too late: nobody will call Closed then
 }
 
 // redeem finds the first of the offered sub-protocols that is a valid token.
