@@ -147,6 +147,19 @@ func TestAHandlerThatNothingCanInvokeIsRefused(t *testing.T) {
 	}
 }
 
+// "Never set" and "removed" differ, and an empty object is neither.
+func TestAnEmptyHandlerObjectLeavesARoomWithoutOneAlone(t *testing.T) {
+	f := open(t, "", quota.Limits{})
+	before := f.room(t, ivschat.CreateRoomRequest{})
+	got, err := f.UpdateRoom(t.Context(), &ivschat.UpdateRoomRequest{Identifier: before.ARN, MessageReviewHandler: &ivschat.ReviewHandlerInput{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestEverythingIsThereAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	f := open(t, dir, quota.Limits{})

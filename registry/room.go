@@ -90,7 +90,7 @@ func (g *Registry) putRoom(s ivschat.Scope, r *ivschat.Room, revision uint64) {
 // member by member; nil in a request changes nothing. Source: spec control-plane
 // 6.1, 6.3.
 func (g *Registry) patchHandler(stored *ivschat.ReviewHandler, in *ivschat.ReviewHandlerInput) (*ivschat.ReviewHandler, error) {
-	if in == nil || stored != nil && in.URI == nil && in.FallbackResult == nil {
+	if in == nil {
 		return stored, nil
 	}
 	patched := ivschat.ReviewHandler{FallbackResult: ivschat.FallbackAllow}
@@ -126,7 +126,11 @@ func (g *Registry) UpdateRoom(ctx context.Context, r *ivschat.UpdateRoomRequest)
 	}
 	defer unpin()
 	return g.changeRoom(ctx, n, func(old *ivschat.Room) (*ivschat.Room, error) {
-		handler, err := g.patchHandler(old.MessageReviewHandler, r.MessageReviewHandler)
+		in := r.MessageReviewHandler
+		if in != nil && in.URI == nil && in.FallbackResult == nil {
+			in = nil // an empty object changes nothing, on a room that never had a handler either
+		}
+		handler, err := g.patchHandler(old.MessageReviewHandler, in)
 		if err != nil {
 			return nil, err
 		}
