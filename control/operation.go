@@ -29,6 +29,8 @@ type row[P any] struct {
 
 	// fill sets what does not come in the body, before the check; nil for nothing.
 	fill func(h *Handler, c *call, request P) error
+	// check looks at what needs more than the request itself; nil for nothing.
+	check func(h *Handler, c *call, request P) error
 	// asks says what permission is needed for.
 	asks func(request P, s ivschat.Scope) access
 	// does answers the checked request.
@@ -60,7 +62,11 @@ func define[T any, P interface {
 				return err
 			}
 		}
-		if err := request.Check(); err != nil {
+		err := request.Check()
+		if r.check != nil {
+			err = ivschat.JoinInvalid(err, r.check(h, c, request))
+		}
+		if err != nil {
 			return err
 		}
 		c.request, c.access = request, r.asks(request, c.scope)
@@ -146,6 +152,9 @@ var operations = []*operation{
 	}),
 	define(row[*ivschat.ListLoggingConfigurationsRequest]{
 		operation: operation{name: ivschat.OpListLoggingConfigurations},
+		check: func(h *Handler, c *call, q *ivschat.ListLoggingConfigurationsRequest) error {
+			return h.registry.CheckListLoggingConfigurations(c.scope, q)
+		},
 		asks: func(_ *ivschat.ListLoggingConfigurationsRequest, s ivschat.Scope) access {
 			return on(s.ARN(ivschat.LoggingConfigurationType, "*"))
 		},
@@ -155,7 +164,10 @@ var operations = []*operation{
 	}),
 	define(row[*ivschat.ListRoomsRequest]{
 		operation: operation{name: ivschat.OpListRooms},
-		asks:      func(_ *ivschat.ListRoomsRequest, s ivschat.Scope) access { return on(s.ARN(ivschat.RoomType, "*")) },
+		check: func(h *Handler, c *call, q *ivschat.ListRoomsRequest) error {
+			return h.registry.CheckListRooms(c.scope, q)
+		},
+		asks: func(_ *ivschat.ListRoomsRequest, s ivschat.Scope) access { return on(s.ARN(ivschat.RoomType, "*")) },
 		does: func(_ context.Context, h *Handler, c *call, q *ivschat.ListRoomsRequest) (any, error) {
 			return h.registry.ListRooms(c.scope, q)
 		},

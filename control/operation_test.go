@@ -157,6 +157,10 @@ func TestListsThroughJSON(t *testing.T) {
 	if _, more := two.json["nextToken"]; more || len(two.json["rooms"].([]any)) != 1 {
 		t.Error("the last page has no nextToken:", two.body)
 	}
+	both := f.call(ivschat.OpListRooms, `{"maxResults":0,"nextToken":"x","loggingConfigurationIdentifier":"arn:aws:ivschat:us-west-2:123456789012:logging-configuration/AbCdEf123456"}`)
+	if both.status != 400 || fmt.Sprint(fields(both)) != "[nextToken maxResults]" && fmt.Sprint(fields(both)) != "[maxResults nextToken]" {
+		t.Error("a bad token counts before the lookup, beside all else that fails:", both.status, fields(both))
+	}
 	for _, body := range []string{`{"nextToken":"x"}`, fmt.Sprintf(`{"nextToken":%q,"name":"other"}`, token)} {
 		if got := f.call(ivschat.OpListRooms, body); got.status != 400 || fmt.Sprint(fields(got)) != "[nextToken]" {
 			t.Error(got.body)

@@ -113,6 +113,47 @@ func TestEveryFailingMemberIsNamed(t *testing.T) {
 	}
 }
 
+func TestAMemberIsNamedOnceWithAllThatItFailedIn(t *testing.T) {
+	r := ivschat.CreateRoomRequest{
+		Tags:                            ivschat.Strings{"aws:x": "y", "": "z", "k": "\n"},
+		LoggingConfigurationIdentifiers: ivschat.ARNs{"AbCdEf123456", "x"},
+	}
+	var e *ivschat.Error
+	if err := r.Check(); !errors.As(err, &e) || len(e.Fields) != 2 || e.Fields[0].Name != "tags" || e.Fields[1].Name != "loggingConfigurationIdentifiers" {
+		t.Fatal(err)
+	}
+	if strings.Count(e.Message, "Request member:") != 2 {
+		t.Error(e.Message)
+	}
+	for _, want := range []string{"a key must not be empty", "aws:", "a value may have", "bare id", `is "x"`} {
+		if !strings.Contains(e.Message, want) {
+			t.Errorf("%q is not in: %s", want, e.Message)
+		}
+	}
+}
+
+func TestTextsSayWhatWasGiven(t *testing.T) {
+	for _, c := range []struct {
+		request interface{ Check() error }
+		body    string
+		want    string
+		not     string
+	}{
+		{&ivschat.DeleteMessageRequest{}, `{"roomIdentifier":"arn:aws:ivschat:us-west-2:123456789012:room/AbCdEf123456","id":"AbCdEf123456","reason":""}`, "must not be empty", "required"},
+		{&ivschat.ListRoomsRequest{}, `{"loggingConfigurationIdentifier":""}`, "left out", "required"},
+		{&ivschat.CreateRoomRequest{}, `{"maximumMessageLength":99999999999}`, "far beyond", "2147483647"},
+		{&ivschat.GetRoomRequest{}, `{}`, "is required", "empty"},
+	} {
+		if err := ivschat.Decode([]byte(c.body), c.request); err != nil {
+			t.Fatal(err)
+		}
+		err := c.request.Check()
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), c.not) {
+			t.Errorf("%s: %v, want %q and not %q", c.body, err, c.want, c.not)
+		}
+	}
+}
+
 func TestARNs(t *testing.T) {
 	n, ok := ivschat.ARN("arn:aws:ivschat:us-west-2:123456789012:room/AbCdEf123456").Parse()
 	if !ok || n.Type != ivschat.RoomType || n.ID != "AbCdEf123456" || n.Account != "123456789012" || n.Region != "us-west-2" {

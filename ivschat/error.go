@@ -1,7 +1,9 @@
 package ivschat
 
 import (
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -132,14 +134,41 @@ func Invalid(name, what string) Field {
 }
 
 // InvalidFields makes the Validation error for all members that failed, or nil
-// if none did. Its message names every one of them.
+// if none did: one Field for each member, with all that it failed in. Its message
+// names every one of them. Source: spec control-plane 3.4.
 func InvalidFields(fields ...Field) error {
 	if len(fields) == 0 {
 		return nil
 	}
-	messages := make([]string, len(fields))
-	for i, f := range fields {
+	var members []Field
+	for _, f := range fields {
+		i := slices.IndexFunc(members, func(m Field) bool { return m.Name == f.Name })
+		if i < 0 {
+			members = append(members, f)
+			continue
+		}
+		members[i].Message += "; " + strings.TrimPrefix(f.Message, Invalid(f.Name, "").Message)
+	}
+	messages := make([]string, len(members))
+	for i, f := range members {
 		messages[i] = f.Message
 	}
-	return &Error{Kind: Validation, Reason: FieldValidationFailed, Message: strings.Join(messages, "; "), Fields: fields}
+	return &Error{Kind: Validation, Reason: FieldValidationFailed, Message: strings.Join(messages, "; "), Fields: members}
+}
+
+// JoinInvalid makes one error of those of InvalidFields; the first that is
+// another goes before. nil if all are.
+func JoinInvalid(errs ...error) error {
+	var fields []Field
+	for _, err := range errs {
+		var e *Error
+		switch {
+		case err == nil:
+		case errors.As(err, &e) && e.Reason == FieldValidationFailed:
+			fields = append(fields, e.Fields...)
+		default:
+			return err
+		}
+	}
+	return InvalidFields(fields...)
 }

@@ -2,7 +2,9 @@ package ivschat
 
 import (
 	"fmt"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -70,12 +72,21 @@ func (c *checks) fail(name, format string, args ...any) {
 
 func (c *checks) err() error { return InvalidFields(c.failed...) }
 
+// required is length for a member that must be there: absent is the same as empty.
+func (c *checks) required(name, value string, most int) bool {
+	if value == "" {
+		c.fail(name, "is required and must not be empty")
+		return false
+	}
+	return c.length(name, value, 1, most)
+}
+
 // length checks a number of code points and says whether it was within bounds.
 func (c *checks) length(name, value string, least, most int) bool {
 	n := utf8.RuneCountInString(value)
 	switch {
 	case n == 0 && least > 0:
-		c.fail(name, "is required and must not be empty")
+		c.fail(name, "must not be empty")
 	case n < least || n > most:
 		c.fail(name, "must have a length of %d to %d characters, but has %d", least, most, n)
 	default:
@@ -99,14 +110,21 @@ func (c *checks) optionalPattern(name string, value *string, least, most int, p 
 }
 
 func (c *checks) rangeOf(name string, value *Integer, least, most int) {
-	if value != nil && (int(*value) < least || int(*value) > most) {
-		c.fail(name, "must be a whole number from %d to %d, but is %d", least, most, int(*value))
+	if value == nil || int(*value) >= least && int(*value) <= most {
+		return
 	}
+	given := strconv.Itoa(int(*value))
+	if *value == math.MaxInt32 || *value == math.MinInt32 { // Integer keeps what is beyond at the border
+		given = "far beyond"
+	}
+	c.fail(name, "must be a whole number from %d to %d, but is %s", least, most, given)
 }
 
 // arn checks an identifier. The most common mistake, a bare id, is named.
 func (c *checks) arn(name string, value ARN, p *regexp.Regexp, example string) {
 	switch v := string(value); {
+	case v == "":
+		c.fail(name, "is required: an ARN like %s", example)
 	case !c.length(name, v, 1, MaxARNLength):
 	case p.MatchString(v):
 	case IsID(v):
@@ -163,7 +181,9 @@ func (c *checks) tags(name string, tags Strings) {
 	}
 	for _, key := range tags.Keys() {
 		value := tags[key]
-		if c.length(name, key, 1, MaxTagKeyLength) && !tagPattern.MatchString(key) {
+		if key == "" {
+			c.fail(name, "a key must not be empty")
+		} else if c.length(name, key, 1, MaxTagKeyLength) && !tagPattern.MatchString(key) {
 			c.fail(name, "a key may have letters, digits, spaces and _ . : / = + - @ only, but one is %q", shorten(key))
 		}
 		if c.length(name, value, 0, MaxTagValueLength) && !tagPattern.MatchString(value) {

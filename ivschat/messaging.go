@@ -68,7 +68,7 @@ type CreateChatTokenRequest struct {
 func (r *CreateChatTokenRequest) Check() error {
 	var c checks
 	c.room("roomIdentifier", r.RoomIdentifier)
-	c.length("userId", r.UserID, 1, MaxUserIDLength)
+	c.required("userId", r.UserID, MaxUserIDLength)
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(r.Capabilities))) {
 		if _, ok := capabilityBits[name]; !ok {
 			c.fail("capabilities", "must be SEND_MESSAGE, DISCONNECT_USER or DELETE_MESSAGE, but one is %q", shorten(string(name)))
@@ -105,7 +105,7 @@ type SendEventRequest struct {
 func (r *SendEventRequest) Check() error {
 	var c checks
 	c.room("roomIdentifier", r.RoomIdentifier)
-	if c.length("eventName", r.EventName, 1, MaxEventNameLength) && reserved(r.EventName) {
+	if c.required("eventName", r.EventName, MaxEventNameLength) && reserved(r.EventName) {
 		c.fail("eventName", "must not begin with the reserved \"aws:\"")
 	}
 	limit := r.AttributesLimit
@@ -163,7 +163,7 @@ type DisconnectUserRequest struct {
 func (r *DisconnectUserRequest) Check() error {
 	var c checks
 	c.room("roomIdentifier", r.RoomIdentifier)
-	c.length("userId", r.UserID, 1, MaxUserIDLength)
+	c.required("userId", r.UserID, MaxUserIDLength)
 	c.reason(r.Reason)
 	return c.err()
 }

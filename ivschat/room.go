@@ -148,7 +148,11 @@ func (r *ListRoomsRequest) Check() error {
 		c.pattern("messageReviewHandlerUri", *u, 0, MaxLambdaARNLength, lambdaPattern)
 	}
 	if a := r.LoggingConfigurationIdentifier; a != nil {
-		c.configuration("loggingConfigurationIdentifier", *a)
+		if *a == "" {
+			c.fail("loggingConfigurationIdentifier", "must be an ARN like %s or be left out, but is empty", exampleConfigurationARN)
+		} else {
+			c.configuration("loggingConfigurationIdentifier", *a)
+		}
 	}
 	return c.err()
 }

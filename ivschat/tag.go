@@ -55,9 +55,14 @@ func (r *UntagResourceRequest) Check() error {
 	}
 	if n := len(r.TagKeys); n > MaxTags {
 		c.fail("tagKeys", "must have at most %d items, but has %d", MaxTags, n)
+		return c.err()
 	}
 	for _, k := range slices.Compact(slices.Sorted(slices.Values(r.TagKeys))) {
-		c.length("tagKeys", k, 1, MaxTagKeyLength)
+		if k == "" {
+			c.fail("tagKeys", "a key must not be empty")
+		} else {
+			c.length("tagKeys", k, 1, MaxTagKeyLength)
+		}
 	}
 	return c.err()
 }

@@ -46,7 +46,7 @@ func openCursors(ctx context.Context, keys *engine.Bucket) (cursors, error) {
 // listOf names a list: the operation, the account and region, and its filters.
 func listOf(o ivschat.Operation, s ivschat.Scope, filters ...string) []byte {
 	name, err := json.Marshal(append([]string{string(o), s.Account, s.Region}, filters...))
-	if err != nil { // strings that passed their Check are JSON
+	if err != nil { // what Decode has read is valid UTF-8
 		panic(err)
 	}
 	return name

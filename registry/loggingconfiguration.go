@@ -153,6 +153,13 @@ func (g *Registry) beginDeletion(arn ivschat.ARN) (revision uint64, err error) {
 	return e.revision, nil
 }
 
+// CheckListLoggingConfigurations is the Validation of a nextToken that is not of
+// the list.
+func (g *Registry) CheckListLoggingConfigurations(s ivschat.Scope, r *ivschat.ListLoggingConfigurationsRequest) error {
+	_, err := g.cursors.open(text(r.NextToken), listOf(ivschat.OpListLoggingConfigurations, s))
+	return err
+}
+
 // ListLoggingConfigurations is a page of the configurations of an account and
 // region, the last changed first: Validation for a nextToken that is not of this
 // list. Source: spec control-plane 8.3, 7.

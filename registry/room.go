@@ -200,22 +200,38 @@ func (g *Registry) DeleteRoom(ctx context.Context, arn ivschat.ARN) error {
 	return nil
 }
 
-// ListRooms is a page of the rooms of an account and region, the last changed
-// first: NotFound for an unknown logging configuration, Validation for a
-// nextToken that is not of this list. Source: spec control-plane 6.5, 7.
-func (g *Registry) ListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (*ivschat.ListRoomsResponse, error) {
-	name, uri := text(r.Name), text(r.MessageReviewHandlerURI)
-	var configuration ivschat.ARN
+// listOfRooms is the list that a request is a page of, with its filters.
+func listOfRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (list []byte, name, uri string, configuration ivschat.ARN) {
+	name, uri = text(r.Name), text(r.MessageReviewHandlerURI)
 	if r.LoggingConfigurationIdentifier != nil {
 		configuration = *r.LoggingConfigurationIdentifier
-		if _, err := g.LoggingConfiguration(configuration); err != nil {
-			return nil, err
-		}
 	}
-	list := listOf(ivschat.OpListRooms, s, name, uri, string(configuration))
+	return listOf(ivschat.OpListRooms, s, name, uri, string(configuration)), name, uri, configuration
+}
+
+// CheckListRooms is the Validation of a nextToken that is not of the list.
+func (g *Registry) CheckListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) error {
+	if text(r.NextToken) == "" {
+		return nil
+	}
+	list, _, _, _ := listOfRooms(s, r)
+	_, err := g.cursors.open(*r.NextToken, list)
+	return err
+}
+
+// ListRooms is a page of the rooms of an account and region, the last changed
+// first: Validation for a nextToken that is not of this list, NotFound for an
+// unknown logging configuration. Source: spec control-plane 6.5, 7.
+func (g *Registry) ListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (*ivschat.ListRoomsResponse, error) {
+	list, name, uri, configuration := listOfRooms(s, r)
 	after, err := g.cursors.open(text(r.NextToken), list)
 	if err != nil {
 		return nil, err
+	}
+	if configuration != "" {
+		if _, err := g.LoggingConfiguration(configuration); err != nil {
+			return nil, err
+		}
 	}
 	g.mu.RLock()
 	page, more := g.rooms.page(s, after, pageSize(r.MaxResults), func(r room) bool {
