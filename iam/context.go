@@ -92,10 +92,14 @@ func (c *Context) lookup(key string, p *Principal) ([]string, bool) {
 	return nil, false
 }
 
-// knownKey says whether conditions may name the key; one that is never there
-// would make a policy mean something else than it says.
+// knownKey says whether conditions may name the key. A global key that is never
+// there would make a policy mean something else than it says; one of another
+// service ("s3:prefix") is not in this service's requests at AWS either.
 func knownKey(key string) bool {
 	key = strings.ToLower(key)
+	if service, name, ok := strings.Cut(key, ":"); ok && service != "" && name != "" && service != "aws" && service != "ivschat" {
+		return true
+	}
 	for _, prefix := range []string{"aws:resourcetag/", "aws:requesttag/", "aws:principaltag/"} {
 		if name, found := strings.CutPrefix(key, prefix); found {
 			return name != ""

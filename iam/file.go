@@ -89,7 +89,7 @@ type fileReader struct {
 type accountReader struct {
 	*fileReader
 	id       string
-	policies map[string]*Policy
+	policies map[string]*Policy // nil for one that cannot be read
 	groups   map[string][]*Policy
 	control  []*Policy
 }
@@ -145,9 +145,7 @@ func (a *accountReader) name(m member) {
 func (a *accountReader) readPolicies(n node) {
 	for _, m := range a.members(n, "policies") {
 		a.name(m)
-		if p := a.policy(m.key, m.node); p != nil {
-			a.policies[m.key] = p
-		}
+		a.policies[m.key] = a.policy(m.key, m.node)
 	}
 }
 
@@ -225,12 +223,15 @@ func (a *accountReader) named(n node, what string) []*Policy {
 			out = append(out, p)
 			continue
 		}
-		p := a.policies[name]
-		if p == nil {
+		p, there := a.policies[name]
+		switch {
+		case !there && len(a.policies) == 0:
+			a.bad(item.line, "%s: no policy %q: the account has none of its own", what, name)
+		case !there:
 			a.bad(item.line, "%s: no policy %q in the account; nearest is %q", what, name, nearest(name, a.policies))
-			continue
+		case p != nil: // else what is wrong with it is said where it stands
+			out = append(out, p)
 		}
-		out = append(out, p)
 	}
 	return out
 }

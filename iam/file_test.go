@@ -106,6 +106,13 @@ func TestEverythingWrongIsNamedWithItsLine(t *testing.T) {
 	}
 }
 
+func TestAPolicyThatCannotBeReadIsNotSaidToBeMissing(t *testing.T) {
+	_, err := iam.Parse("iam.yaml", []byte("accounts:\n  \"123456789012\":\n    policies: {token: '{'}\n    users: {a: {policies: [token]}}\n"))
+	if err == nil || err.Error() != "iam.yaml:3: policy token: not JSON at byte 1: unexpected EOF" {
+		t.Error(err)
+	}
+}
+
 func TestPoliciesThatMeanSomethingElseAreRefused(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"not JSON", `{`, "not JSON"},
@@ -124,6 +131,8 @@ func TestPoliciesThatMeanSomethingElseAreRefused(t *testing.T) {
 		{"a bare id", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"AbCdEf123456"}}`, "expected an ARN"},
 		{"operator", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringMatches":{"aws:username":"x"}}}}`, `unknown condition operator "StringMatches"`},
 		{"a negation that is none", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"NumericNotLessThan":{"aws:username":"1"}}}}`, "unknown condition operator"},
+		{"a misspelt action", `{"Statement":{"Effect":"Deny","Action":["ivschat:*Message","ivschat:DeletRoom"],"Resource":"*"}}`, `"ivschat:DeletRoom" is no action of the service; nearest is "ivschat:DeleteRoom"`},
+		{"an action that sending does not have", `{"Statement":{"Effect":"Deny","Action":"IVSChat:sendmessage","Resource":"*"}}`, "is no action of the service"},
 		{"key", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"StringEquals":{"aws:Usernam":"x"}}}}`, "unknown condition key"},
 		{"address", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/33"}}}}`, "not an address"},
 		{"number", `{"Statement":{"Effect":"Allow","Action":"*","Resource":"*","Condition":{"NumericEquals":{"aws:EpochTime":"x"}}}}`, "not a number"},

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"hubbub/ivschat"
 )
 
 // Policy is a checked policy document. Source: spec iam B.4.
@@ -193,6 +195,8 @@ func (raw *rawStatement) check(place string, variables bool) (s statement, wrong
 	for _, a := range actions {
 		if service, operation, ok := strings.Cut(a, ":"); a != "*" && (!ok || service == "" || operation == "" || strings.ContainsAny(a, " ${}")) {
 			bad("Action", "%q, expected one like \"ivschat:CreateRoom\", \"ivschat:Get*\" or \"*\"", a)
+		} else if strings.EqualFold(service, "ivschat") && !namesOperation(operation) {
+			bad("Action", "%q is no action of the service; nearest is %q", a, "ivschat:"+nearestOperation(operation))
 		}
 		s.actions = append(s.actions, wild(nil, strings.ToLower(a)))
 	}
@@ -220,7 +224,7 @@ func (raw *rawStatement) check(place string, variables bool) (s statement, wrong
 			c := condition{operator: operator, key: strings.ToLower(key), written: name + " " + key}
 			at := "Condition." + name + "." + key
 			if !knownKey(key) {
-				bad(at, "unknown condition key; known are aws:ResourceTag/KEY, aws:RequestTag/KEY, aws:TagKeys, aws:PrincipalTag/KEY and the global keys of the documentation")
+				bad(at, "unknown condition key, see docs/iam.md; known are aws:ResourceTag/KEY, aws:RequestTag/KEY, aws:TagKeys, aws:PrincipalTag/KEY, global keys, and those of other services")
 			}
 			values := raw.Condition[name][key]
 			if len(values) == 0 {
@@ -243,6 +247,21 @@ func (raw *rawStatement) check(place string, variables bool) (s statement, wrong
 		}
 	}
 	return s, wrong
+}
+
+// namesOperation says whether it is one, or a pattern. Another is misspelt:
+// allowing or denying it would do nothing.
+func namesOperation(name string) bool {
+	return strings.ContainsAny(name, "*?") ||
+		slices.ContainsFunc(ivschat.Operations, func(o ivschat.Operation) bool { return strings.EqualFold(name, string(o)) })
+}
+
+func nearestOperation(name string) string {
+	known := map[string]bool{}
+	for _, o := range ivschat.Operations {
+		known[string(o)] = true
+	}
+	return nearest(name, known)
 }
 
 func knownVariables(t template) error {
