@@ -122,7 +122,9 @@ func (b *Bucket) Take(perSecond int, now time.Time) bool {
 		b.left = full
 	case at > b.last:
 		b.left = min(full, b.left+float32(float64(at-b.last)*float64(perSecond)/1e9))
-	default: // the clock went back: nothing is gained, and nothing lost
+	case b.last-at < int64(time.Second): // a goroutine was overtaken: this second is counted already
+		b.left, at = min(full, b.left), b.last
+	default: // the clock was set back: nothing is gained, and nothing lost
 		b.left = min(full, b.left)
 	}
 	b.last = at

@@ -194,6 +194,33 @@ func TestABucketFollowsItsRate(t *testing.T) {
 	}
 }
 
+func TestUsesThatOvertakeOneAnotherGainNothing(t *testing.T) {
+	var b quota.Bucket
+	now := time.Unix(1000, 0)
+	taken := 0
+	for i := range 10_000 { // two clocks, 5 ms apart, in turn; ten seconds in all
+		at := now.Add(time.Duration(i) * time.Millisecond)
+		if i%2 == 0 {
+			at = at.Add(-5 * time.Millisecond)
+		}
+		if b.Take(10, at) {
+			taken++
+		}
+	}
+	if taken < 105 || taken > 111 {
+		t.Errorf("%d uses in ten seconds at a rate of 10", taken)
+	}
+	late := now.Add(-time.Hour) // the clock is set back
+	for i := range 1000 {
+		if b.Take(10, late.Add(time.Duration(i)*10*time.Millisecond)) {
+			taken++
+		}
+	}
+	if taken < 200 {
+		t.Errorf("only %d uses in all: a clock that was set back stops the bucket", taken)
+	}
+}
+
 func TestManyScopesDoNotGrowForEver(t *testing.T) {
 	c := quota.New(quota.Strict())
 	for i := range 5000 {
