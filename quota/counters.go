@@ -20,6 +20,7 @@ type Counters struct {
 	limits Limits
 
 	mu          sync.Mutex
+	latest      time.Time // of all uses
 	buckets     map[ivschat.Scope]map[Key]*rate.Limiter
 	connections map[ivschat.Scope]int
 }
@@ -49,6 +50,13 @@ func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bo
 		return 0, true
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A limiter takes an earlier time for a clock that was set back, and would
+	// refill when the next one comes: callers may overtake one another.
+	if now.Before(c.latest) && c.latest.Sub(now) < time.Second {
+		now = c.latest
+	}
+	c.latest = now
 	buckets := c.buckets[s]
 	if buckets == nil {
 		if len(c.buckets) >= maxScopes {
@@ -62,7 +70,6 @@ func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bo
 		b = rate.NewLimiter(rate.Limit(limit), limit)
 		buckets[k] = b
 	}
-	c.mu.Unlock()
 	return limit, b.AllowN(now, 1)
 }
 

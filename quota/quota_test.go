@@ -210,6 +210,26 @@ func TestUsesThatOvertakeOneAnotherGainNothing(t *testing.T) {
 	if taken < 105 || taken > 111 {
 		t.Errorf("%d uses in ten seconds at a rate of 10", taken)
 	}
+	limits := quota.Strict()
+	if err := limits.Set("send_message_per_second", "10"); err != nil {
+		t.Fatal(err)
+	}
+	c := quota.New(limits)
+	had := taken
+	taken = 0
+	for i := range 10_000 {
+		at := now.Add(time.Duration(i) * time.Millisecond)
+		if i%2 == 0 {
+			at = at.Add(-5 * time.Millisecond)
+		}
+		if _, ok := c.Take(ivschat.Scope{}, quota.SendMessage, at); ok {
+			taken++
+		}
+	}
+	if taken < 105 || taken > 111 {
+		t.Errorf("%d uses of the account's rate of 10 in ten seconds", taken)
+	}
+	taken = had
 	late := now.Add(-time.Hour) // the clock is set back
 	for i := range 1000 {
 		if b.Take(10, late.Add(time.Duration(i)*10*time.Millisecond)) {
