@@ -125,9 +125,10 @@ func (h *Hub) enter(arn ivschat.ARN, scope ivschat.Scope) *room {
 	if r == nil {
 		r = &room{arn: arn, scope: scope, group: h.sockets.NewGroup(), users: map[string]*viewer{}}
 		h.rooms[arn] = r
+	}
+	if r.held++; r.held == 1 {
 		h.metrics.rooms.Inc()
 	}
-	r.held++
 	return r
 }
 
@@ -136,8 +137,8 @@ func (h *Hub) exit(r *room) {
 	h.quota.Disconnected(r.scope)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	r.held--
-	if r.held == 0 {
+	if r.held--; r.held == 0 {
+		h.metrics.rooms.Dec()
 		r.deserted = h.now()
 		if !r.lingering {
 			r.lingering = true
@@ -160,7 +161,6 @@ func (h *Hub) sweep() {
 		r.lingering = false
 		if r.held == 0 {
 			delete(h.rooms, r.arn)
-			h.metrics.rooms.Dec()
 		}
 	}
 }
