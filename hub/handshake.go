@@ -145,6 +145,9 @@ func (h *Hub) use(ctx context.Context, s chattoken.Session) *refusal {
 		}
 		select {
 		case <-patient.Done():
+			if errors.Is(ctx.Err(), context.Canceled) { // nobody reads the answer, and the store is not to blame
+				return &refusal{clientGone, http.StatusServiceUnavailable, "The client went before its handshake was over.", nil}
+			}
 			return unavailable(trouble)
 		case <-time.After(storePause):
 		}

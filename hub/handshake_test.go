@@ -248,4 +248,7 @@ func TestAClientThatGoesDuringTheHandshakeGivesItsPlaceBack(t *testing.T) {
 	}
 	all.Wait()
 	eventually(t, "nothing is held", func() bool { return n.Viewers() == 0 && n.quotaHeld() == 0 })
+	if got := n.count("hubbub_hub_handshakes_refused_total", string(storeUnavailable)); got != 0 {
+		t.Errorf("the store was blamed for %d clients that went", got)
+	}
 }

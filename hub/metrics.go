@@ -45,11 +45,12 @@ const (
 	roomNotFound       refusalReason = "room_not_found"
 	tooManyConnections refusalReason = "too_many_connections"
 	storeUnavailable   refusalReason = "store_unavailable"
+	clientGone         refusalReason = "client_gone" // before its handshake was over
 	internalError      refusalReason = "internal_error"
 )
 
 var refusalReasons = []refusalReason{noToken, invalidToken, expiredToken, usedToken, sessionOver, wrongScope, accountBlocked,
-	roomNotFound, tooManyConnections, storeUnavailable, internalError}
+	roomNotFound, tooManyConnections, storeUnavailable, clientGone, internalError}
 
 // metrics are those of the service that the hub knows, and its own.
 type metrics struct {
