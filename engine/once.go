@@ -145,6 +145,8 @@ func (o *Once) Use(ctx context.Context, key string, until time.Time) error {
 	select {
 	case err := <-r.reply:
 		return err
+	case <-ctx.Done(): // the write goes on, and may make it used
+		return ctx.Err()
 	case <-o.stop:
 		o.done.Wait()
 		select {
