@@ -37,8 +37,9 @@ func (s *Server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n := raiseOpenFiles(); n > 0 && n < fewFiles {
-		s.log.Warn("few files may be open, and each viewer is one; raise the limit (ulimit -n, LimitNOFILE)", "limit", n)
+	files := raiseOpenFiles()
+	if files > 0 && files < fewFiles {
+		s.log.Warn("few files may be open, and each viewer is one; raise the limit (ulimit -n, LimitNOFILE)", "limit", files)
 	}
 
 	// Ports and files first: what is wrong with them needs no store to be said.
@@ -78,7 +79,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.follow()
 
 	counters := quota.New(limits)
-	messaging := s.startHub(used, counters, metrics)
+	messaging := s.startHub(used, counters, metrics, files)
 	if c.Mode == Dev {
 		if s.room, err = s.devRoom(ctx, keys); err != nil {
 			return err
@@ -97,6 +98,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.ready.Store(true)
 	return nil
 }
+
+// maxStrangers is how many handshakes socket allows at a time by itself.
+const maxStrangers = 16 << 10
 
 // fewFiles is a limit of open files that a busy chat room reaches.
 const fewFiles = 10_000
@@ -157,9 +161,14 @@ func (s *Server) leaveAddress(secret string) error {
 	return writeRunning(path, running{s.AdminURL(), secret})
 }
 
-// startHub accepts viewers.
-func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *prometheus.Registry) *hub.Hub {
+// startHub accepts viewers. Those who have not shown a token yet get a quarter of
+// the files that may be open, so that strangers who connect and say nothing leave
+// the rest to viewers and to the control plane.
+func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *prometheus.Registry, files uint64) *hub.Hub {
 	o := socket.Config{TrustedProxies: s.config.TrustedProxies, TLS: s.certificate.config("http/1.1")}
+	if files > 0 && files/4 < maxStrangers {
+		o.MaxHandshakes = int(max(files/4, 1))
+	}
 	h := hub.New(hub.Options{
 		Registry: s.registry, Tokens: s.keys, Used: used, Quota: counters,
 		Blocked: func(account string) bool { return s.policies.current().Blocked(account) },
