@@ -544,3 +544,20 @@ func BenchmarkUse(b *testing.B) {
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "tokens/s")
 }
+
+func TestAKeyThatNobodyWaitsForAnyMoreStaysGood(t *testing.T) {
+	o, err := open(t, "").Once(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	engine.Queue(over, o, "token")
+	// The queue is in order: when this one is done, so is the one before it.
+	if err := o.Use(t.Context(), "other", time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Use(t.Context(), "token", time.Now().Add(time.Hour)); err != nil {
+		t.Error("a token whose handshake was given up before the store had it:", err)
+	}
+}

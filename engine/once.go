@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type Once struct {
 }
 
 type onceRequest struct {
+	ctx   context.Context // over means that nobody wants it any more
 	key   string
 	until int64
 	reply chan error
@@ -132,7 +134,7 @@ func (o *Once) Use(ctx context.Context, key string, until time.Time) error {
 	o.sweep(time.Now())
 	o.mu.Unlock()
 
-	r := onceRequest{key, until.Unix(), make(chan error, 1)}
+	r := onceRequest{ctx, key, until.Unix(), make(chan error, 1)}
 	select {
 	case o.requests <- r:
 	case <-o.stop:
@@ -145,7 +147,7 @@ func (o *Once) Use(ctx context.Context, key string, until time.Time) error {
 	select {
 	case err := <-r.reply:
 		return err
-	case <-ctx.Done(): // the write goes on, and may make it used
+	case <-ctx.Done(): // it is not used, unless its write is under way
 		return ctx.Err()
 	case <-o.stop:
 		o.done.Wait()
@@ -201,6 +203,16 @@ collect:
 		default:
 			break collect
 		}
+	}
+	batch = slices.DeleteFunc(batch, func(r onceRequest) bool {
+		if r.ctx.Err() == nil {
+			return false
+		}
+		o.forget(r.key) // it was not used, and stays good
+		return true
+	})
+	if len(batch) == 0 {
+		return
 	}
 	var b []byte
 	for _, r := range batch {

@@ -83,7 +83,7 @@ var (
 func (h *Hub) take(r *room, action ivschat.ActionName, settings *ivschat.Room, now time.Time) bool {
 	switch action {
 	case ivschat.SendMessage:
-		if !r.take(h.quota.RoomRate(settings.MaximumMessageRatePerSecond), now) {
+		if !r.take(h.quota.RoomRate(settings.MaximumMessageRatePerSecond), h.now) {
 			return false
 		}
 		_, ok := h.quota.Take(r.scope, quota.SendMessage, now)

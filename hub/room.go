@@ -24,7 +24,7 @@ type room struct {
 	// for all viewers before anything that comes later. Nothing waits under it.
 	mu    sync.Mutex
 	group *socket.Group
-	users map[string]*viewer // the first connection of each user; the others by viewer.next
+	users map[string]*viewer // the first connection of each user; the others by viewer.next. Those whose session ended are here until they are closed
 	rate  quota.Bucket       // of SEND_MESSAGE, all viewers together
 }
 
@@ -43,31 +43,35 @@ func (r *room) join(v *viewer) {
 func (r *room) leave(v *viewer, e *ending, last *socket.Frame) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if e == gone {
+		r.forget(v)
+	}
 	if v.ending.Load() != nil {
 		return false
 	}
 	v.ending.Store(e)
 	r.group.Remove(v.conn)
-	r.forget(v)
 	if last != nil {
 		v.conn.Send(last)
 	}
 	return true
 }
 
-// forget takes the viewer from the list of its user's connections.
+// forget takes the viewer from the list of its user's connections, if it is there.
 func (r *room) forget(v *viewer) {
 	first := r.users[v.userID]
 	switch {
-	case first != v:
-		for first.next != v {
-			first = first.next
-		}
-		first.next = v.next
-	case v.next == nil:
+	case first == v && v.next == nil:
 		delete(r.users, v.userID)
-	default:
+	case first == v:
 		r.users[v.userID] = v.next
+	default:
+		for ; first != nil; first = first.next {
+			if first.next == v {
+				first.next = v.next
+				break
+			}
+		}
 	}
 	v.next = nil
 }
@@ -110,8 +114,8 @@ func (r *room) disconnect(sender *viewer, f *socket.Frame, userID, text string) 
 }
 
 // take takes one message from the room's rate.
-func (r *room) take(perSecond int, now time.Time) bool {
+func (r *room) take(perSecond int, now func() time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rate.Take(perSecond, now)
+	return r.rate.Take(perSecond, now()) // asked here, so that no stamp is overtaken
 }

@@ -55,8 +55,6 @@ func TestASessionEndsWithAnErrorThenAClose(t *testing.T) {
 	if f := alice.receive(); f.ErrorCode != 400 {
 		t.Errorf("an unknown action after the end: %+v", f)
 	}
-	ok(t, n.DisconnectUser(t.Context(), room, "alice", "kick"))
-	bob.want("EVENT  aws:DISCONNECT_USER")
 	n.clock.advance(5 * time.Second)
 	n.Wake(v.conn)
 	alice.wantClose(websocket.StatusNormalClosure, want)
@@ -65,6 +63,28 @@ func TestASessionEndsWithAnErrorThenAClose(t *testing.T) {
 		t.Errorf("%d went for their session's end", got)
 	}
 	n.fence(room, bob)
+}
+
+func TestWhoIsDisconnectedAfterTheSessionsEndIsClosedAtOnce(t *testing.T) {
+	n := start(t)
+	room := n.room()
+	s := n.session(room, "alice")
+	s.SessionExpires = n.clock.now().Truncate(time.Second).Add(time.Second)
+	s.TokenExpires = s.SessionExpires
+	alice, again, bob := n.connect(s), n.join(room, "alice"), n.join(room, "bob")
+	n.clock.advance(time.Second)
+	alice.send(`{"Action":"SEND_MESSAGE","RequestId":"1","Content":"x"}`)
+	alice.want("ERROR  401 Session expired")
+	alice.want("ERROR 1 401 Session expired")
+	ok(t, n.DisconnectUser(t.Context(), room, "alice", "kick"))
+	bob.want("EVENT  aws:DISCONNECT_USER")
+	alice.wantClose(websocket.StatusNormalClosure, "kick")
+	again.want("EVENT  aws:DISCONNECT_USER")
+	again.wantClose(websocket.StatusNormalClosure, "kick")
+	eventually(t, "alice is gone", func() bool { return n.Viewers() == 1 })
+	if v := n.viewerOf(room, "alice"); v != nil {
+		t.Error("a connection of the user is still listed")
+	}
 }
 
 func TestASessionEndsByItself(t *testing.T) {

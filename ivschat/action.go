@@ -85,7 +85,11 @@ func ParseAction(frame []byte) (Action, error) {
 	// a text within an emoji; it becomes U+FFFD instead of a promise that hangs.
 	d := jsontext.NewDecoder(bytes.NewReader(frame), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 	if err := a.read(d); err != nil {
-		return Action{}, Refuse(Validation, "Invalid request: the frame must be one JSON object")
+		refused := Action{}
+		if tooDeep(err) { // JSON all the same, as far as it was read
+			refused.RequestID = a.RequestID
+		}
+		return refused, Refuse(Validation, "Invalid request: the frame must be one JSON object")
 	}
 	switch {
 	case a.absent&actionMember != 0:
@@ -96,6 +100,13 @@ func ParseAction(frame []byte) (Action, error) {
 		return a, Refuse(Validation, "Invalid request: Action must be SEND_MESSAGE, DELETE_MESSAGE or DISCONNECT_USER")
 	}
 	return a, nil
+}
+
+// tooDeep says whether a frame is nested beyond what the decoder follows, 10,000
+// levels. The module has no name for that error.
+func tooDeep(err error) bool {
+	var syntactic *jsontext.SyntacticError
+	return errors.As(err, &syntactic) && syntactic.Err != nil && strings.Contains(syntactic.Err.Error(), "max depth")
 }
 
 var errNotObject = Refuse(Validation, "not an object")
@@ -166,6 +177,9 @@ func (a *Action) set(m member, d *jsontext.Decoder) error {
 	}
 	switch m {
 	case requestIDMember:
+		if a.wrong&m != 0 {
+			break // what it was before is still the best answer
+		}
 		if a.long = len(text) > MaxRequestIDBytes; a.long {
 			text = ""
 		}
@@ -199,6 +213,7 @@ func (a *Action) setAttributes(d *jsontext.Decoder) error {
 		return err
 	}
 	a.Attributes = map[string]string{}
+	var wrong map[string]bool // keys whose last value is no string
 	for d.PeekKind() != '}' {
 		t, err := d.ReadToken()
 		if err != nil {
@@ -206,16 +221,23 @@ func (a *Action) setAttributes(d *jsontext.Decoder) error {
 		}
 		key := t.String()
 		if d.PeekKind() != '"' {
-			a.wrong |= attributesMember
 			if err := d.SkipValue(); err != nil {
 				return err
 			}
+			if wrong == nil {
+				wrong = map[string]bool{}
+			}
+			wrong[key] = true
 			continue
 		}
 		if t, err = d.ReadToken(); err != nil {
 			return err
 		}
 		a.Attributes[key] = t.String()
+		delete(wrong, key)
+	}
+	if len(wrong) > 0 {
+		a.wrong |= attributesMember
 	}
 	_, err := d.ReadToken()
 	return err

@@ -19,6 +19,26 @@ func kindOf(err error) ivschat.Kind {
 	return ""
 }
 
+func TestTheRequestIDComesBackWhateverElseIsWrong(t *testing.T) {
+	for _, c := range []struct{ name, frame string }{
+		{"nested beyond what is followed", `{"RequestId":"r","Action":"SEND_MESSAGE","Content":"x","X":` + strings.Repeat("[", 10_001) + strings.Repeat("]", 10_001) + `}`},
+		{"again with another type", `{"RequestId":"r","requestid":7,"Action":"SEND_MESSAGE","Content":"x"}`},
+		{"no action", `{"RequestId":"r"}`},
+	} {
+		if a, err := ivschat.ParseAction([]byte(c.frame)); a.RequestID != "r" || err == nil && a.Check(500) == nil {
+			t.Errorf("%s: RequestId %q, %v", c.name, a.RequestID, err)
+		}
+	}
+	a, err := ivschat.ParseAction([]byte(`{"Action":"SEND_MESSAGE","Content":"x","Attributes":{"a":1,"b":"1","a":"2"}}`))
+	if err != nil || a.Check(500) != nil || a.Attributes["a"] != "2" {
+		t.Error("the last of equal keys does not count", err, a.Check(500))
+	}
+	a, err = ivschat.ParseAction([]byte(`{"Action":"SEND_MESSAGE","Content":"x","Attributes":{"a":"2","a":1}}`))
+	if err != nil || a.Check(500) == nil {
+		t.Error("a last value that is no string is taken")
+	}
+}
+
 func TestParseAction(t *testing.T) {
 	for _, c := range []struct {
 		name      string

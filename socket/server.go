@@ -85,7 +85,11 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		// Out of descriptors, or a connection that went before it was accepted.
+		// Whoever has said nothing so far makes room.
 		s.config.Log.Warn("accepting failed", "err", err, "pause", pause)
+		for range turnedOut {
+			s.turnOut()
+		}
 		select {
 		case <-s.stop:
 		case <-time.After(pause):
@@ -93,6 +97,9 @@ func (s *Server) Serve(l net.Listener) error {
 		pause = min(2*pause, longest)
 	}
 }
+
+// turnedOut is how many strangers go at once when nobody can be accepted.
+const turnedOut = 16
 
 // run is the life of a connection from its 101 on.
 func (s *Server) run(c *Conn, from *source, early []byte) {
