@@ -17,8 +17,8 @@ import (
 var floors = [][]string{
 	{"hubbub/cmd/hubbub"},
 	{"hubbub"},
-	{"hubbub/control", "hubbub/hub"},
-	{"hubbub/registry", "hubbub/chattoken", "hubbub/iam", "hubbub/socket"},
+	{"hubbub/control", "hubbub/hub", "hubbub/chatlog"},
+	{"hubbub/registry", "hubbub/review", "hubbub/chattoken", "hubbub/iam", "hubbub/socket"},
 	{"hubbub/engine", "hubbub/sigv4", "hubbub/quota"},
 	{"hubbub/ivschat"},
 }
@@ -27,6 +27,7 @@ var floors = [][]string{
 var importers = map[string][]string{
 	"hubbub/control": {"hubbub"},
 	"hubbub/hub":     {"hubbub"},
+	"hubbub/chatlog": {"hubbub", "hubbub/cmd/hubbub"}, // the command reads logs back
 	"hubbub":         {"hubbub/cmd/hubbub"},
 }
 
