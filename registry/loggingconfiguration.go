@@ -99,7 +99,10 @@ func (g *Registry) changeConfiguration(ctx context.Context, n ivschat.Name, edit
 		func(c *ivschat.LoggingConfiguration, revision uint64) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.configurations.put(n.Scope, configuration{c}, revision)
+			// A deletion may have overtaken it; no id is used again.
+			if _, there := g.configurations.byARN[c.ARN]; there {
+				g.configurations.put(n.Scope, configuration{c}, revision)
+			}
 		})
 }
 

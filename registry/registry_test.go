@@ -472,3 +472,38 @@ func BenchmarkOpen50000(b *testing.B) {
 		}
 	}
 }
+
+func TestADeletedResourceStaysGoneWhateverOvertakesIt(t *testing.T) {
+	f := open(t, "", quota.None())
+	ctx := context.Background()
+	// overtaken deletes while others change the tags, in more than enough rounds to meet in all places.
+	overtaken := func(arn ivschat.ARN, remove func(context.Context, ivschat.ARN) error) {
+		t.Helper()
+		var writers sync.WaitGroup
+		for i := range 4 {
+			writers.Go(func() {
+				for n := range 20 {
+					if err := f.Tag(ctx, arn, map[string]string{"k": fmt.Sprint(i, n)}); err != nil {
+						if !errors.Is(err, ivschat.NotFound) {
+							t.Error(err)
+						}
+						return
+					}
+				}
+			})
+		}
+		if err := remove(ctx, arn); err != nil {
+			t.Error(err)
+		}
+		writers.Wait()
+		if _, err := f.Tags(arn); !errors.Is(err, ivschat.NotFound) {
+			t.Fatalf("%s was deleted, and is there again: %v", arn, err)
+		}
+	}
+	for range 300 {
+		c := f.configuration(t)
+		room := f.room(t, ivschat.CreateRoomRequest{LoggingConfigurationIdentifiers: ivschat.ARNs{c}})
+		overtaken(room.ARN, f.DeleteRoom)
+		overtaken(c, f.DeleteLoggingConfiguration) // nothing counts as using it any more
+	}
+}

@@ -167,7 +167,10 @@ func (g *Registry) changeRoom(ctx context.Context, n ivschat.Name, edit func(*iv
 		func(r *ivschat.Room, revision uint64) {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.putRoom(n.Scope, r, revision)
+			// A deletion may have overtaken it; no id is used again.
+			if _, there := g.rooms.byARN[r.ARN]; there {
+				g.putRoom(n.Scope, r, revision)
+			}
 		})
 }
 
