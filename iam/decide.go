@@ -147,7 +147,6 @@ type Snapshot struct {
 	keys     map[string]AccessKey
 	blocked  map[string]bool
 	accounts []string
-	files    []string // that it was read from, besides the first
 }
 
 // AccessKey finds the key of that id; ok is false for one that is unknown or
@@ -167,7 +166,7 @@ func (s *Snapshot) Accounts() []string { return s.accounts }
 
 // With is the snapshot and, besides, what the other has.
 func (s *Snapshot) With(other *Snapshot) *Snapshot {
-	sum := &Snapshot{keys: map[string]AccessKey{}, blocked: map[string]bool{}, files: append(append([]string(nil), s.files...), other.files...)}
+	sum := &Snapshot{keys: map[string]AccessKey{}, blocked: map[string]bool{}}
 	for _, from := range []*Snapshot{other, s} {
 		for id, k := range from.keys {
 			sum.keys[id] = k

@@ -42,8 +42,14 @@ var (
 // Parse reads an iam file; name is its path, from which the files that it names
 // are found. The error has a line for everything that is wrong:
 // "iam.yaml:12: what was given, what was expected".
-func Parse(name string, data []byte) (*Snapshot, error) {
-	r := &fileReader{file: file{name: name}, snapshot: &Snapshot{keys: map[string]AccessKey{}, blocked: map[string]bool{}}, keyLines: map[string]int{}}
+func Parse(name string, data []byte) (*Snapshot, error) { return parse(name, data, os.ReadFile) }
+
+// parse is Parse; read reads the files that the iam file names.
+func parse(name string, data []byte, read func(path string) ([]byte, error)) (*Snapshot, error) {
+	r := &fileReader{
+		file: file{name: name}, read: read,
+		snapshot: &Snapshot{keys: map[string]AccessKey{}, blocked: map[string]bool{}}, keyLines: map[string]int{},
+	}
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, yamlError(name, err)
@@ -81,6 +87,7 @@ func yamlError(name string, err error) error {
 
 type fileReader struct {
 	file
+	read     func(path string) ([]byte, error)
 	snapshot *Snapshot
 	keyLines map[string]int // where each key id stands
 }
@@ -191,15 +198,11 @@ func (r *fileReader) readFile(path string) ([]byte, error) {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(filepath.Dir(r.name), path)
 	}
-	r.snapshot.files = append(r.snapshot.files, path)
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
+	data, err := r.read(path)
+	if err == nil && len(data) > maxPolicy {
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, len(data), maxPolicy)
 	}
-	if info.Size() > maxPolicy {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxPolicy)
-	}
-	return os.ReadFile(path)
+	return data, err
 }
 
 // named finds policies by name, in the account or among AWS's own; a document

@@ -186,6 +186,44 @@ func TestAChangedFileActsAtOnce(t *testing.T) {
 	}
 }
 
+func TestAFileThatABrokenVersionNamesIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const file = "accounts:\n  \"123456789012\":\n    root: {access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret%s}]}\n"
+	write("iam.yaml", fmt.Sprintf(file, ": 0123456789abcdef"))
+	var log strings.Builder
+	s, err := iam.Open(filepath.Join(dir, "iam.yaml"), slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("iam.yaml", fmt.Sprintf(file, "_file: root.key"))
+	for range 3 {
+		s.Look()
+	}
+	if n := strings.Count(log.String(), "root.key"); n != 1 {
+		t.Errorf("a file that is not there is complained about %d times: %s", n, &log)
+	}
+	write("root.key", "fedcba9876543210")
+	s.Look()
+	if k, _ := s.Current().AccessKey("AKIAIOSFODNN7EXAMPLE"); k.Key.Secret != "fedcba9876543210" {
+		t.Error("the file that was missing is there, and the policies are not read again")
+	}
+	write("root.key", "another secret")
+	s.Look()
+	write("root.key", "fedcba9876543210") // as it was when it was in force
+	s.Look()
+	write("root.key", "another secret")
+	s.Look()
+	if n := strings.Count(log.String(), "level=ERROR"); n != 3 {
+		t.Errorf("three mistakes, the last two alike and one mended in between, are complained about %d times: %s", n, &log)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(example(f))
 	f.Add("accounts: {\"123456789012\": {users: {a: {policies: [{Statement: []}]}}}}")

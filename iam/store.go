@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash"
 	"log/slog"
 	"os"
 	"sync"
@@ -18,9 +19,9 @@ type Store struct {
 
 	current atomic.Pointer[Snapshot]
 
-	mu   sync.Mutex // one reading at a time
-	seen string     // what the files were at the last reading
-	told string     // the last complaint, which is logged once
+	mu    sync.Mutex // one reading at a time
+	files []string   // that the last reading looked at, whatever came of it
+	seen  string     // what they were then
 }
 
 // Open reads the file. It fails with everything that is wrong with it.
@@ -47,29 +48,40 @@ func (s *Store) Reload() error {
 }
 
 func (s *Store) reload() error {
-	data, err := os.ReadFile(s.path)
+	r := newReading()
+	// What was read counts, not what is there afterwards: a file that changes
+	// meanwhile is read again.
+	defer func() { s.files, s.seen = r.files, r.seen() }()
+	data, err := r.file(s.path)
 	if err != nil {
 		return fmt.Errorf("read the iam file: %w", err)
 	}
-	snapshot, err := Parse(s.path, data)
+	snapshot, err := parse(s.path, data, r.file)
 	if err != nil {
 		return err
 	}
-	s.seen = fingerprint(s.path, snapshot.files)
 	s.current.Store(snapshot)
 	return nil
 }
 
-// fingerprint changes when a file does.
-func fingerprint(path string, more []string) string {
-	h := sha256.New()
-	for _, name := range append([]string{path}, more...) {
-		data, err := os.ReadFile(name)
-		fmt.Fprintf(h, "%q %d %v ", name, len(data), err != nil)
-		h.Write(data)
-	}
-	return string(h.Sum(nil))
+// reading reads files and remembers which, and what was in them.
+type reading struct {
+	files []string
+	hash  hash.Hash
 }
+
+func newReading() *reading { return &reading{hash: sha256.New()} }
+
+func (r *reading) file(path string) ([]byte, error) {
+	data, err := os.ReadFile(path)
+	r.files = append(r.files, path)
+	fmt.Fprintf(r.hash, "%q %d %v ", path, len(data), err != nil)
+	r.hash.Write(data)
+	return data, err
+}
+
+// seen changes when a file does.
+func (r *reading) seen() string { return string(r.hash.Sum(nil)) }
 
 // Run looks once a second whether a file has changed and reads it then, until
 // ctx ends. A file that is wrong is complained about once; what was in force
@@ -87,18 +99,21 @@ func (s *Store) Run(ctx context.Context) {
 	}
 }
 
-// look reads the files if they changed.
+// look reads the files if they changed, those too that a version which could not
+// be used names: it may be one of them that is mended.
 func (s *Store) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now := fingerprint(s.path, s.Current().files); now == s.seen || now == s.told {
+	now := newReading()
+	for _, path := range s.files {
+		_, _ = now.file(path)
+	}
+	if now.seen() == s.seen {
 		return
 	}
 	if err := s.reload(); err != nil {
-		s.told = fingerprint(s.path, s.Current().files)
 		s.log.Error("the iam file is not used; what was in force stays so", "err", err)
 		return
 	}
-	s.told = ""
 	s.log.Info("iam file read again", "file", s.path)
 }

@@ -1,0 +1,4 @@
+package iam
+
+// Look is what Run does once a second.
+func (s *Store) Look() { s.look() }
