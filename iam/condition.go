@@ -13,7 +13,7 @@ import (
 // condition is one key under one operator of a statement.
 type condition struct {
 	operator operator
-	key      string // lower case
+	key      string // as foldKey makes it
 	values   []template
 	written  string // "StringEquals aws:ResourceTag/team", for the log
 }
@@ -130,7 +130,7 @@ func moment(v string) (float64, error) {
 	}
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15:04:05", "2006-01-02", "2006-01", "2006"} {
 		if t, err := time.Parse(layout, v); err == nil {
-			return float64(t.UnixNano()) / 1e9, nil
+			return float64(t.Unix()) + float64(t.Nanosecond())/1e9, nil // UnixNano ends in 2262
 		}
 	}
 	return 0, fmt.Errorf("%q is not a date like 2026-12-31T00:00:00Z", v)

@@ -25,7 +25,17 @@ type Context struct {
 	Referer         string
 }
 
-// lookup is the values of a key in lower case; ok is false if the key is absent.
+// foldKey makes a condition key comparable: letter case does not count. That of a
+// tag's key behind the slash is kept, since a resource may have both spellings.
+func foldKey(key string) string {
+	name, tag, tagged := strings.Cut(key, "/")
+	if !tagged {
+		return strings.ToLower(key)
+	}
+	return strings.ToLower(name) + "/" + tag
+}
+
+// lookup is the values of a key that foldKey made; ok is false if it is absent.
 func (c *Context) lookup(key string, p *Principal) ([]string, bool) {
 	if name, found := strings.CutPrefix(key, "aws:resourcetag/"); found {
 		return tag(c.ResourceTags, name)

@@ -56,7 +56,7 @@ func allow(rest string) string {
 }
 
 var request = iam.Context{
-	ResourceTags: map[string]string{"team": "chat", "Stage": "1"}, RequestTags: map[string]string{"team": "chat", "env": "x"}, TagKeys: []string{"team", "env"},
+	ResourceTags: map[string]string{"team": "chat", "Stage": "1", "Owner": "a", "owner": "b"}, RequestTags: map[string]string{"team": "chat", "env": "x"}, TagKeys: []string{"team", "env"},
 	SourceIP: netip.MustParseAddr("203.0.113.7"), Time: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), Region: "us-west-2", UserAgent: "aws-cli/2", Secure: true,
 }
 
@@ -68,6 +68,8 @@ func TestConditions(t *testing.T) {
 		{"equal", `"StringEquals":{"aws:ResourceTag/team":"chat"}`, true},
 		{"letter case of a value counts", `"StringEquals":{"aws:ResourceTag/team":"Chat"}`, false},
 		{"letter case of a key does not", `"StringEquals":{"AWS:resourcetag/TEAM":"chat"}`, true},
+		{"letter case of a key tells two tags apart", `"StringEquals":{"aws:ResourceTag/Owner":"a","aws:resourcetag/owner":"b"}`, true},
+		{"letter case of a key in a variable does so too", `"StringEquals":{"aws:ResourceTag/Owner":"${AWS:ResourceTag/Owner}","aws:ResourceTag/owner":"${aws:resourcetag/owner}"}`, true},
 		{"one of several values", `"StringEquals":{"aws:ResourceTag/team":["x","chat"]}`, true},
 		{"keys are ANDed", `"StringEquals":{"aws:ResourceTag/team":"chat","aws:ResourceTag/Stage":"2"}`, false},
 		{"operators are ANDed", `"StringEquals":{"aws:ResourceTag/team":"chat"},"StringLike":{"aws:UserAgent":"boto*"}`, false},
@@ -95,6 +97,8 @@ func TestConditions(t *testing.T) {
 		{"date equal", `"DateEquals":{"aws:CurrentTime":"2026-11-24T12:00:00Z"}`, true},
 		{"date not equal", `"DateNotEquals":{"aws:CurrentTime":"2026-11-24T12:00:00Z"}`, false},
 		{"date no later", `"DateLessThanEquals":{"aws:CurrentTime":"2026-11-24"}`, false},
+		{"before the end of all time", `"DateLessThan":{"aws:CurrentTime":"9999-12-31T23:59:59Z"}`, true},
+		{"after the begin of all time", `"DateGreaterThan":{"aws:CurrentTime":"0001-01-01T00:00:00Z"}`, true},
 		{"bool", `"Bool":{"aws:SecureTransport":true}`, true},
 		{"bool as text", `"Bool":{"aws:SecureTransport":"FALSE"}`, false},
 		{"address in a network", `"IpAddress":{"aws:SourceIp":["10.0.0.0/8","203.0.113.0/24"]}`, true},

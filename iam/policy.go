@@ -221,7 +221,7 @@ func (raw *rawStatement) check(place string, variables bool) (s statement, wrong
 			continue
 		}
 		for _, key := range slices.Sorted(maps.Keys(raw.Condition[name])) {
-			c := condition{operator: operator, key: strings.ToLower(key), written: name + " " + key}
+			c := condition{operator: operator, key: foldKey(key), written: name + " " + key}
 			at := "Condition." + name + "." + key
 			if !knownKey(key) {
 				bad(at, "unknown condition key, see docs/iam.md; known are aws:ResourceTag/KEY, aws:RequestTag/KEY, aws:TagKeys, aws:PrincipalTag/KEY, global keys, and those of other services")

@@ -11,7 +11,7 @@ type template []segment
 // segment is text, or a variable with its default.
 type segment struct {
 	text      string
-	key       string // of the variable, lower case; "" for text
+	key       string // of the variable, as foldKey makes it; "" for text
 	otherwise *string
 }
 
@@ -32,7 +32,7 @@ func parseTemplate(s string, variables bool) (template, error) {
 			t = append(t, segment{text: before})
 		}
 		key, otherwise, hasDefault := strings.Cut(inside, ",")
-		seg := segment{key: strings.ToLower(strings.TrimSpace(key))}
+		seg := segment{key: foldKey(strings.TrimSpace(key))}
 		if hasDefault {
 			d := strings.TrimSpace(otherwise)
 			if len(d) < 2 || d[0] != '\'' || d[len(d)-1] != '\'' {
