@@ -158,6 +158,9 @@ func (a *accountReader) readPolicies(n node) {
 
 // policy reads a document: a mapping, a string of JSON, or {file: path}.
 func (a *accountReader) policy(name string, n node) *Policy {
+	if !a.followed(n, "policy "+name) {
+		return nil
+	}
 	var text []byte
 	switch n.Node.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:

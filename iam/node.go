@@ -33,6 +33,17 @@ func nodeOf(n ast.Node) node {
 	return node{n, line}
 }
 
+// followed says, with a complaint if not, whether a value stands where it is
+// read. A reference that is read as text would be a star or an ampersand.
+func (f *file) followed(n node, what string) bool {
+	switch n.Node.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		f.bad(n.line, "%s: anchors, aliases and tags (&, *, !) are not followed here; write the value itself", what)
+		return false
+	}
+	return true
+}
+
 // member is a key of a mapping with its value.
 type member struct {
 	key  string
@@ -51,11 +62,17 @@ func (f *file) members(n node, what string) []member {
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{m}
 	default:
-		f.bad(n.line, "%s must be a mapping (key: value)", what)
+		if f.followed(n, what) {
+			f.bad(n.line, "%s must be a mapping (key: value)", what)
+		}
 		return nil
 	}
 	var out []member
 	for _, v := range values {
+		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
+			f.bad(nodeOf(v.Key).line, "%s: anchors, aliases and tags (&, *, !) are not followed here; write the members themselves", what)
+			continue
+		}
 		var key string
 		if err := yaml.NodeToValue(v.Key, &key); err != nil {
 			f.bad(nodeOf(v.Key).line, "%s has a key that is not text", what)
@@ -129,6 +146,9 @@ func items(n node) []node {
 
 // text is a scalar as it is written.
 func (f *file) text(n node, what string) string {
+	if !f.followed(n, what) {
+		return ""
+	}
 	switch n.Node.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode, *ast.SequenceNode, *ast.NullNode, nil:
 		f.bad(n.line, "%s must be text", what)
