@@ -54,7 +54,7 @@ func TestDeniedRequestsLearnNothing(t *testing.T) {
 			t.Errorf("%s: %q for a resource, %q for none", c.operation, message, nowhere.json["message"])
 		}
 	}
-	if log := f.said.String(); !strings.Contains(log, `"why":"no statement of an identity-based policy allows it"`) {
+	if log := f.said.String(); !strings.Contains(log, `"why":"no statement of an identity-based policy allows ivschat:GetRoom"`) {
 		t.Error("the log does not say why:", log)
 	}
 }
@@ -108,10 +108,14 @@ func TestCreateWithTagsNeedsTagResource(t *testing.T) {
 		{"only keys of the condition", `,{"Effect":"Allow","Action":"ivschat:TagResource","Resource":"*","Condition":{"ForAllValues:StringEquals":{"aws:TagKeys":["team","env"]}}}`, `,"tags":{"team":"red","x":""}`, ivschat.AccessDenied},
 	} {
 		f.as("", create+c.statement)
+		f.said.b.Reset()
 		for o, body := range map[ivschat.Operation]string{ivschat.OpCreateRoom: room, ivschat.OpCreateLoggingConfiguration: configuration} {
 			got := f.call(o, fmt.Sprintf(body, c.tags))
 			if f.refused(got, c.want); c.want != "" && !strings.Contains(got.body, "ivschat:TagResource") {
 				t.Errorf("%s: %s", c.name, got.body)
+			}
+			if log := f.said.String(); c.want != "" && !strings.Contains(log, `allows ivschat:TagResource"`) {
+				t.Errorf("%s: the log does not say which of the two actions nothing allows: %s", c.name, log)
 			}
 		}
 	}

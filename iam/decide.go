@@ -89,13 +89,13 @@ func (p *Principal) Decide(r Request) Decision {
 	}
 	for _, scp := range p.control { // each level must allow by itself
 		if v := evaluate([]*Policy{scp}, &r, p); !v.allowed {
-			return p.deny(r, "because no service control policy allows the "+r.Action+" action", fmt.Sprintf("service control policy %q does not allow it", scp.name))
+			return p.deny(r, "because no service control policy allows the "+r.Action+" action", fmt.Sprintf("service control policy %q does not allow %s", scp.name, r.Action))
 		}
 	}
 	for i, k := range kinds {
 		if k.required && !verdicts[i].allowed {
 			name := strings.TrimPrefix(strings.TrimPrefix(k.name, "an "), "a ")
-			return p.deny(r, "because no "+name+" allows the "+r.Action+" action", "no statement of "+k.name+" allows it")
+			return p.deny(r, "because no "+name+" allows the "+r.Action+" action", "no statement of "+k.name+" allows "+r.Action)
 		}
 	}
 	why := verdicts[len(verdicts)-1].by
