@@ -45,8 +45,12 @@ func (h *Handler) context(r *http.Request, c *call, now time.Time) iam.Context {
 	if len(c.access.tags) > 0 {
 		x.TagKeys = c.access.tags.Keys()
 	}
-	if tags, err := h.registry.Tags(c.access.resource); err == nil {
-		x.ResourceTags = tags
+	// A denial is worded after the statement that made it, so that a policy on
+	// another account's tags would tell what they are.
+	if n, ok := c.access.resource.Parse(); ok && n.Account == c.scope.Account {
+		if tags, err := h.registry.Tags(c.access.resource); err == nil {
+			x.ResourceTags = tags
+		}
 	}
 	return x
 }

@@ -74,6 +74,28 @@ func TestOtherAccounts(t *testing.T) {
 	}
 }
 
+func TestTagsOfOtherAccountsDecideNothing(t *testing.T) {
+	f := open(t)
+	red := f.ok(ivschat.OpCreateRoom, `{"tags":{"team":"red"}}`).json["arn"].(string)
+	policy, err := iam.Parse("iam.yaml", []byte(`accounts:
+  "999999999999":
+    users:
+      curious:
+        policies: [{Version: "2012-10-17", Statement: {Effect: Deny, Action: "*", Resource: "*", Condition: {StringEquals: {"aws:ResourceTag/team": red}}}}]
+        access_keys: [{id: AKIASTRANGER00000000, secret: "the secret of the stranger"}]
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.policy, f.caller = policy, aws.Credentials{AccessKeyID: "AKIASTRANGER00000000", SecretAccessKey: "the secret of the stranger"}
+	for _, arn := range []string{red, string(scope.ARN(ivschat.RoomType, unmade))} {
+		got := f.call(ivschat.OpGetRoom, fmt.Sprintf(`{"identifier":%q}`, arn))
+		if f.refused(got, ivschat.AccessDenied); strings.Contains(got.body, "explicit deny") {
+			t.Errorf("a policy tells what tags another account's room has: %s", got.body)
+		}
+	}
+}
+
 func TestExplicitDenyIsLoggedWithItsStatement(t *testing.T) {
 	f := open(t)
 	room := f.room()
