@@ -75,6 +75,7 @@ type Handler struct {
 	eventBytes    int // ivschat.SendEventRequest.AttributesLimit
 	verifier      Verifier
 	tokenLifetime time.Duration
+	bodyLimit     time.Duration
 	proxies       []netip.Prefix
 	log           *slog.Logger
 	strangers     *frequency
@@ -87,7 +88,7 @@ func New(o Options) *Handler {
 	h := &Handler{
 		registry: o.Registry, messenger: o.Messenger, tokens: o.Tokens, iam: o.IAM,
 		quota: o.Quota, eventBytes: o.Quota.Limits().EventAttributes(),
-		verifier: o.Verifier, tokenLifetime: o.TokenLifetime, proxies: o.TrustedProxies,
+		verifier: o.Verifier, tokenLifetime: o.TokenLifetime, bodyLimit: bodyLimit, proxies: o.TrustedProxies,
 		log: o.Log, strangers: newFrequency(10, 50), metrics: newMetrics(o.Metrics), now: o.Now,
 	}
 	if h.verifier == nil {

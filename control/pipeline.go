@@ -56,7 +56,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call, buffer 
 	if err := c.route(r); err != nil {
 		return nil, err
 	}
-	if err := readBody(w, r, buffer); err != nil {
+	if err := h.readBody(w, r, buffer); err != nil {
 		return nil, err
 	}
 	c.read = true
@@ -97,8 +97,9 @@ func (c *call) resourceID() string {
 	return c.scope.Account
 }
 
-// readBody reads the whole body. What is too large is not read.
-func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) error {
+// readBody reads the whole body, for h.bodyLimit at most however soon its header
+// block was there. What is too large is not read.
+func (h *Handler) readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
@@ -106,7 +107,13 @@ func readBody(w http.ResponseWriter, r *http.Request, buffer *bytes.Buffer) erro
 	if r.ContentLength > maxBody {
 		return tooLarge
 	}
+	connection := http.NewResponseController(w)
+	_ = connection.SetReadDeadline(time.Now().Add(h.bodyLimit)) // not supported: the server's own limit holds
 	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	if err == nil {
+		// A deadline that stays would cancel the request's context while it is answered.
+		_ = connection.SetReadDeadline(time.Time{})
+	}
 	var large *http.MaxBytesError
 	switch {
 	case err == nil:

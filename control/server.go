@@ -13,7 +13,7 @@ import (
 // What a stranger may take of the listener. Source: issue "Bad input".
 const (
 	headerLimit = 10 * time.Second // for the header block, and for who connects and says nothing
-	bodyLimit   = 20 * time.Second // for the body after it
+	bodyLimit   = 20 * time.Second // for the body after it, held by readBody
 	answerLimit = time.Minute      // a write to the store may take two tries of 10 s
 	idleLimit   = 2 * time.Minute  // between requests; longer than the 90 s and less for which SDKs keep a connection
 	maxHeader   = 16 << 10         // the header block with the request line, in bytes

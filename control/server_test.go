@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +57,9 @@ func ask(t *testing.T, address string, raw string) *http.Response {
 
 func TestServerLimits(t *testing.T) {
 	f := open(t)
-	impatient := f.serve(func(s *http.Server) { s.ReadTimeout = 100 * time.Millisecond })
+	hurried := open(t)
+	hurried.bodyLimit = 100 * time.Millisecond
+	impatient := hurried.serve(nil)
 	patient := f.serve(func(s *http.Server) {
 		if s.ReadHeaderTimeout != 10*time.Second || s.ReadTimeout != 30*time.Second || s.IdleTimeout == 0 || s.WriteTimeout == 0 {
 			t.Errorf("%+v", s)
@@ -96,6 +99,34 @@ func TestServerLimits(t *testing.T) {
 				t.Errorf("%d %s, want %d %s", got.StatusCode, body, c.status, c.error)
 			}
 		})
+	}
+}
+
+// patience records until when a connection is read from.
+type patience struct {
+	*httptest.ResponseRecorder
+	until []time.Time
+}
+
+func (p *patience) SetReadDeadline(until time.Time) error {
+	p.until = append(p.until, until)
+	return nil
+}
+
+func TestABodyHasItsOwnTime(t *testing.T) {
+	f := open(t)
+	w := &patience{ResponseRecorder: httptest.NewRecorder()}
+	before := time.Now()
+	f.ServeHTTP(w, f.request("POST", "/CreateRoom", "{}"))
+	after := time.Now()
+	// What is left of the header's time is not added, and the answer is not cut off.
+	if w.Code != 200 || len(w.until) != 2 || w.until[0].Before(before.Add(20*time.Second)) || w.until[0].After(after.Add(20*time.Second)) || !w.until[1].IsZero() {
+		t.Errorf("%d: read until %v, asked at %v", w.Code, w.until, before)
+	}
+	w.until = nil
+	f.ServeHTTP(w, f.request("GET", "/tags/"+string(f.room()), ""))
+	if len(w.until) != 0 {
+		t.Errorf("without a body: read until %v", w.until)
 	}
 }
 
