@@ -258,6 +258,15 @@ func TestPagesHaveEveryRoomOnce(t *testing.T) {
 	})
 }
 
+func TestAFilterTellsNothingOfOtherAccountsAndRegions(t *testing.T) {
+	f := open(t, "", quota.None())
+	c := f.configuration(t)
+	for _, s := range []ivschat.Scope{{Account: "999999999999", Region: scope.Region}, {Account: scope.Account, Region: "eu-west-1"}} {
+		_, err := f.ListRooms(s, &ivschat.ListRoomsRequest{LoggingConfigurationIdentifier: &c})
+		refused(t, err, ivschat.NotFound) // as for one that is not there
+	}
+}
+
 func TestCountQuotasAreExact(t *testing.T) {
 	l := quota.Strict()
 	if err := errors.Join(l.Set("rooms", "20"), l.Set("logging_configurations", "3")); err != nil {

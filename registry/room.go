@@ -232,6 +232,10 @@ func (g *Registry) ListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (*ivs
 		return nil, err
 	}
 	if configuration != "" {
+		// Nobody authorised the caller for it: elsewhere it is unknown.
+		if n, _ := configuration.Parse(); n.Scope != s {
+			return nil, notFound(configuration)
+		}
 		if _, err := g.LoggingConfiguration(configuration); err != nil {
 			return nil, err
 		}
