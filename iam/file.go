@@ -381,8 +381,12 @@ func (a *accountReader) key(n node, p *Principal) {
 		"mfa":            func(n node) { who.MFA = a.time(n, "mfa") },
 		"session_policy": func(n node) { who.session = a.single(n, "session_policy") },
 	})
+	wellFormed := keyID.MatchString(id)
+	if !wellFormed && len(id) >= 16 {
+		id = id[:4] + "..." // it may be the secret, in the id's place
+	}
 	switch {
-	case !keyID.MatchString(id):
+	case !wellFormed:
 		a.bad(n.line, "the access key id %q, expected 16 or more capital letters and digits, like AKIAIOSFODNN7EXAMPLE", id)
 	case id == DevAccessKeyID:
 		a.bad(n.line, "%s is the published key of `hubbub dev`; make one of your own with `hubbub key make`", id)
