@@ -279,7 +279,10 @@ func (a *accountReader) readUser(m member) {
 			for _, g := range items(n) {
 				name := a.text(g, "groups")
 				policies, ok := a.groups[name]
-				if !ok {
+				switch {
+				case !ok && len(a.groups) == 0:
+					a.bad(g.line, "no group %q: the account has none", name)
+				case !ok:
 					a.bad(g.line, "no group %q in the account; nearest is %q", name, nearest(name, a.groups))
 				}
 				p.identity = append(p.identity, policies...)

@@ -85,7 +85,7 @@ func TestEverythingWrongIsNamedWithItsLine(t *testing.T) {
 		{"a bad time", head + "    root: {access_keys: [{id: ASIAIOSFODNN7EXAMPLE, secret: 0123456789abcdef, session_token: t, expires: tomorrow}]}\n", []string{`expires: "tomorrow", expected a time`}},
 		{"a file that is not there", head + "    root: {access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret_file: no-such-file}]}\n", []string{"iam.yaml:3: secret_file: "}},
 		{"an unknown policy", head + "    policies: {tokens: '{\"Statement\":{\"Effect\":\"Allow\",\"Action\":\"*\",\"Resource\":\"*\"}}'}\n    users: {a: {policies: [token]}}\n", []string{`iam.yaml:4: policies: no policy "token" in the account; nearest is "tokens"`}},
-		{"an unknown group", head + "    users: {a: {groups: [g]}}\n", []string{`iam.yaml:3: no group "g"`}},
+		{"an unknown group", head + "    users: {a: {groups: [g]}}\n", []string{`iam.yaml:3: no group "g": the account has none`}},
 		{"what would have to be followed", head + "    users:\n      a: {tags: {team: &t chat}}\n      b: {tags: {team: *t, n: !!str 1}}\n      c: &c {}\n      d: {<<: *c}\n      e: *c\n    policies: {p: &p {Statement: []}, q: *p}\n",
 			[]string{"iam.yaml:4: tag team: anchors", "iam.yaml:5: tag team: anchors", "iam.yaml:5: tag n: anchors", "iam.yaml:6: user c: anchors", "iam.yaml:7: user d: anchors",
 				"iam.yaml:8: user e: anchors", "iam.yaml:9: policy p: anchors", "iam.yaml:9: policy q: anchors"}},
