@@ -22,8 +22,12 @@ func (g *Registry) LoggingConfiguration(arn ivschat.ARN) (*ivschat.LoggingConfig
 }
 
 // CreateLoggingConfiguration makes a logging configuration with its tags:
-// QuotaExceeded. Source: spec control-plane 8.2.
+// NotFound or AccessDenied for the destination, QuotaExceeded. Source: spec
+// control-plane 8.2.
 func (g *Registry) CreateLoggingConfiguration(ctx context.Context, s ivschat.Scope, r *ivschat.CreateLoggingConfigurationRequest) (*ivschat.LoggingConfiguration, error) {
+	if err := g.destination(ctx, s, *r.DestinationConfiguration); err != nil {
+		return nil, err
+	}
 	g.mu.Lock()
 	release, err := g.reserve(s, quota.LoggingConfigurations, len(g.configurations.ordered[s]))
 	g.mu.Unlock()
@@ -51,12 +55,23 @@ func (g *Registry) CreateLoggingConfiguration(ctx context.Context, s ivschat.Sco
 }
 
 // UpdateLoggingConfiguration changes the members that the request has; the
-// destination is replaced whole: NotFound, or Conflict while the configuration
-// changes otherwise. Source: spec control-plane 8.1, 8.4.
+// destination is replaced whole: NotFound, for the destination as well,
+// AccessDenied for the destination, or Conflict while the configuration changes
+// otherwise. Source: spec control-plane 8.1, 8.4.
 func (g *Registry) UpdateLoggingConfiguration(ctx context.Context, r *ivschat.UpdateLoggingConfigurationRequest) (*ivschat.LoggingConfiguration, error) {
 	n, err := parse(r.Identifier, ivschat.LoggingConfigurationType)
 	if err != nil {
 		return nil, err
+	}
+	if old, err := g.LoggingConfiguration(r.Identifier); err != nil {
+		return nil, err
+	} else if err := busy(old); err != nil {
+		return nil, err
+	}
+	if to := r.DestinationConfiguration; to != nil {
+		if err := g.destination(ctx, n.Scope, *to); err != nil {
+			return nil, err
+		}
 	}
 	return g.changeConfiguration(ctx, n, func(old *ivschat.LoggingConfiguration) (*ivschat.LoggingConfiguration, error) {
 		if err := busy(old); err != nil {
@@ -98,11 +113,12 @@ func (g *Registry) changeConfiguration(ctx context.Context, n ivschat.Name, edit
 		}, edit,
 		func(c *ivschat.LoggingConfiguration, revision uint64) {
 			g.mu.Lock()
-			defer g.mu.Unlock()
 			// A deletion may have overtaken it; no id is used again.
 			if _, there := g.configurations.byARN[c.ARN]; there {
 				g.configurations.put(n.Scope, configuration{c}, revision)
 			}
+			g.mu.Unlock()
+			g.changed(c.ARN)
 		})
 }
 
@@ -124,6 +140,9 @@ func (g *Registry) DeleteLoggingConfiguration(ctx context.Context, arn ivschat.A
 		g.configurations.remove(n.Scope, arn)
 	}
 	g.mu.Unlock()
+	if err == nil {
+		g.changed(arn)
+	}
 	if err == nil && !was {
 		return notFound(arn)
 	}

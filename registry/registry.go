@@ -25,6 +25,15 @@ type Options struct {
 	// to a room; nil accepts every one.
 	AcceptHandler func(uri string) bool
 
+	// CheckDestination says what can be said at once against a destination of chat
+	// logs: NotFound, AccessDenied, or nil. nil accepts every one.
+	CheckDestination func(context.Context, ivschat.Scope, ivschat.DestinationConfiguration) error
+
+	// ConfigurationChanged is told of every logging configuration that was changed
+	// or deleted, when the registry shows it so. It must not wait for anything; nil
+	// tells nobody.
+	ConfigurationChanged func(ivschat.ARN)
+
 	Log *slog.Logger     // nil discards
 	Now func() time.Time // nil is time.Now
 }
@@ -33,6 +42,8 @@ type Options struct {
 type Registry struct {
 	limits        quota.Limits
 	acceptHandler func(string) bool
+	destination   func(context.Context, ivschat.Scope, ivschat.DestinationConfiguration) error
+	changed       func(ivschat.ARN)
 	log           *slog.Logger
 	now           func() time.Time
 	cursors       cursors
@@ -57,12 +68,18 @@ type quotaOf struct {
 // read: nothing is passed over.
 func Open(ctx context.Context, o Options) (*Registry, error) {
 	g := &Registry{
-		limits: o.Limits, acceptHandler: o.AcceptHandler, log: o.Log, now: o.Now,
+		limits: o.Limits, acceptHandler: o.AcceptHandler, destination: o.CheckDestination, changed: o.ConfigurationChanged, log: o.Log, now: o.Now,
 		rooms: newIndex[room](), configurations: newIndex[configuration](),
 		users: map[ivschat.ARN]int{}, pins: map[ivschat.ARN]int{}, deleting: map[ivschat.ARN]bool{}, reserved: map[quotaOf]int{},
 	}
 	if g.acceptHandler == nil {
 		g.acceptHandler = func(string) bool { return true }
+	}
+	if g.destination == nil {
+		g.destination = func(context.Context, ivschat.Scope, ivschat.DestinationConfiguration) error { return nil }
+	}
+	if g.changed == nil {
+		g.changed = func(ivschat.ARN) {}
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
