@@ -36,14 +36,16 @@ type Engine struct {
 	storage jetstream.StorageType
 	folder  *folder // nil in memory
 	temp    string  // to be removed at the end; "" on disk
+	limit   int64   // the most bytes that the store takes
 
 	server *server.Server
 	conn   *nats.Conn
 	js     jetstream.JetStream
 	guard  *guard
 
-	mu   sync.Mutex
-	once *Once
+	mu     sync.Mutex
+	once   *Once
+	outbox *Outbox
 }
 
 // Open starts the store and checks it. The error says what is wrong with the
@@ -79,14 +81,17 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room and start again", storeDir, free)
 	}
 	logger := &serverLog{log: e.log}
-	limit := o.MaxBytes
-	if limit == 0 {
-		limit = usedBytes(storeDir) + free/10*9
+	e.limit = o.MaxBytes
+	if e.limit == 0 {
+		e.limit = usedBytes(storeDir) + free/10*9
+	}
+	if e.storage == jetstream.MemoryStorage {
+		e.limit = max(e.limit, 64<<20)
 	}
 	s, err := server.NewServer(&server.Options{
 		ServerName: "hubbub", DontListen: true, NoSigs: true, NoLog: false,
 		JetStream: true, StoreDir: storeDir, SyncAlways: true, DisableJetStreamBanner: true,
-		JetStreamMaxStore: limit, JetStreamMaxMemory: max(limit, 64<<20),
+		JetStreamMaxStore: e.limit, JetStreamMaxMemory: max(e.limit, 64<<20),
 	})
 	if err != nil {
 		return fmt.Errorf("start the embedded store: %w", err)
@@ -161,9 +166,12 @@ const minFree = 1 << 20
 // Close ends the store; what was written stays. It is safe to call it twice.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
-	once := e.once
-	e.once = nil
+	once, outbox := e.once, e.outbox
+	e.once, e.outbox = nil, nil
 	e.mu.Unlock()
+	if outbox != nil {
+		outbox.close()
+	}
 	if once != nil {
 		once.close()
 	}

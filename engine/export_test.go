@@ -15,3 +15,18 @@ func Queue(ctx context.Context, o *Once, key string) {
 	o.mu.Unlock()
 	o.requests <- onceRequest{ctx, key, time.Now().Unix(), make(chan error, 1)}
 }
+
+// Used is how many bytes the outbox has stored.
+func Used(o *Outbox) int64 {
+	o.turn <- struct{}{}
+	defer o.give()
+	return o.used
+}
+
+// Expire drops what is too old at the time.
+func Expire(o *Outbox, now time.Time) error {
+	return o.inTurn(context.Background(), func(ctx context.Context) error { return o.expire(ctx, now) })
+}
+
+// Compact removes what was acknowledged, without waiting for its time.
+func Compact(o *Outbox) error { return o.inTurn(context.Background(), o.compact) }

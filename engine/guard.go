@@ -22,7 +22,8 @@ import (
 //   - for each stream its last sequence with the highest that is known to have
 //     been written, and for used tokens that the message is there;
 //   - for each bucket the number of live entries that can be read with the least
-//     number that there must be (Bucket.Load).
+//     number that there must be (Bucket.Load);
+//   - for the outbox the number of batches with the least that there must be.
 //
 // What is known is in the file GUARD. It is behind by a second at most, and never
 // ahead: a removal lowers the least number before it is done. So the end of a
@@ -45,7 +46,7 @@ type guard struct {
 type watermark struct {
 	Last uint64 `json:"last"`           // highest sequence written
 	At   int64  `json:"at"`             // when, in seconds of Unix time
-	Live int    `json:"live,omitempty"` // entries of a bucket, at least
+	Live int    `json:"live,omitempty"` // entries of a bucket or batches of the outbox, at least
 
 	counted bool // Live is exact: the bucket was loaded
 }
@@ -108,6 +109,25 @@ func (g *guard) removes(stream string) error {
 	g.changed = true
 	g.mu.Unlock()
 	return g.save()
+}
+
+// holds notes how many batches the outbox has, or is about to have at least: that
+// is saved at once, if it is less than what is known.
+func (g *guard) holds(stream string, live int, atOnce bool) error {
+	if g == nil {
+		return nil
+	}
+	g.mu.Lock()
+	w := g.of(stream)
+	less := live < w.Live
+	if live != w.Live {
+		w.Live, g.changed = live, true
+	}
+	g.mu.Unlock()
+	if less && atOnce {
+		return g.save()
+	}
+	return nil
 }
 
 // least is how many live entries a bucket must have.
@@ -199,27 +219,29 @@ func (e *Engine) check(ctx context.Context, logger *serverLog) error {
 	if complaints := logger.recovered(); len(complaints) > 0 {
 		return errors.New(strings.Join(complaints, "; "))
 	}
-	have := map[string]uint64{}
+	have := map[string]server.StreamState{}
 	info, err := e.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {
 		return err
 	}
 	for _, account := range info.AccountDetails {
 		for _, s := range account.Streams {
-			have[s.Name] = s.State.LastSeq
+			have[s.Name] = s.State
 			if l := s.State.Lost; l != nil && len(l.Msgs) > 0 {
 				return fmt.Errorf("%d entries of %s are lost", len(l.Msgs), s.Name)
 			}
 		}
 	}
 	for stream, known := range e.guard.streams {
-		last, ok := have[stream]
+		state, ok := have[stream]
 		switch {
 		case known.Last == 0:
 		case !ok:
 			return fmt.Errorf("%s is missing", stream)
-		case last < known.Last:
-			return fmt.Errorf("%s ends at entry %d, but %d were written", stream, last, known.Last)
+		case state.LastSeq < known.Last:
+			return fmt.Errorf("%s ends at entry %d, but %d were written", stream, state.LastSeq, known.Last)
+		case state.Msgs < uint64(known.Live):
+			return fmt.Errorf("%s has %d entries, but there were %d", stream, state.Msgs, known.Live)
 		}
 	}
 	return e.checkUsedTokens(ctx)

@@ -4,7 +4,8 @@ import "time"
 
 // Everything that is stored, on one page. A bucket is a JetStream stream named
 // KV_<bucket> with a subject $KV.<bucket>.<key> for each key and one message
-// per subject; the used chat tokens are a stream of batches.
+// per subject; the used chat tokens and the outbox of chat logs are streams of
+// batches.
 const (
 	// RoomsBucket has a record for each room, key <region>.<account>.<id>: the
 	// room with its tags and logging configurations, so that it is made whole.
@@ -20,6 +21,12 @@ const (
 
 	usedTokensStream  = "USED_TOKENS"
 	usedTokensSubject = "used.tokens"
+
+	// outboxStream has the records of chat logs in batches, subject chatlog.<key>
+	// with a key for each logging configuration, <region>.<account>.<id>; and a
+	// durable consumer for each key that was read, named like it with '=' for '.'.
+	outboxStream = "CHATLOG"
+	outboxPrefix = "chatlog."
 )
 
 const (

@@ -1,0 +1,573 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// OutboxOptions bound the outbox.
+type OutboxOptions struct {
+	// MaxBytes is the most that the outbox stores; 0 leaves only the bound that
+	// always holds: no more than what it leaves, of the store's limit and of the
+	// disk, to everything else. Past it the oldest batches are dropped.
+	MaxBytes int64
+
+	// MaxAge is how long a batch is kept for its reader; 0 means forever. Older
+	// ones are dropped when the outbox is opened, and each minute.
+	MaxAge time.Duration
+
+	// Dropped is told of every record that is lost to a reader: once, and never of
+	// one that was handed out and may still be delivered. It runs on the goroutine
+	// that made room, holding no lock, and must not call the outbox. nil is fine.
+	Dropped func(key string, records int, why DropReason)
+}
+
+// DropReason says why records were dropped before a reader had them.
+type DropReason string
+
+const (
+	DroppedFull DropReason = "spool_full" // newer batches needed the space
+	DroppedOld  DropReason = "too_old"    // MaxAge has passed
+)
+
+// Outbox keeps batches of records, each for a key, until the key's reader has
+// delivered them. Its methods may be called from many goroutines; writes are done
+// one at a time, so that one goroutine that appends gets all there is to get.
+//
+// All batches are in one stream in the order of their writing, so that the oldest
+// go first when space is needed, whosever they are. Each is stamped with how many
+// records its key had before it. So what is dropped, or not yet delivered, is a
+// difference of two stamps and needs no walk through what is stored.
+type Outbox struct {
+	engine  *Engine
+	options OutboxOptions
+	stream  jetstream.Stream
+
+	turn chan struct{} // held by whoever changes what is stored
+
+	// Owned by the holder of the turn.
+	scratch  []byte    // stamp and batch
+	offset   uint64    // bytes stored since the beginning
+	used     int64     // bytes stored now
+	batches  int       // stored now
+	last     uint64    // newest sequence
+	bound    int64     // the most that used may be, as of measured
+	measured time.Time // when the space was last looked at
+
+	mu     sync.Mutex
+	keys   map[string]*outboxKey
+	oldest uint64     // no batch before this sequence is there
+	why    DropReason // of the latest drop
+	closed bool
+
+	acked chan struct{} // something may be compacted away
+	stop  context.CancelFunc
+	over  <-chan struct{} // closed by stop
+	done  sync.WaitGroup
+}
+
+// outboxKey is what is known of a key: its records up to fresh were acknowledged,
+// dropped, or are held by the reader; those from there to total wait for one.
+type outboxKey struct {
+	total, fresh position
+	next         uint64 // sequence: the batch at fresh is not before it
+	last         uint64 // sequence of the newest batch
+	unsure       bool   // an answer was lost: total and last are to be read again
+
+	reader *OutboxReader // nil if there is none
+}
+
+// position counts what was appended for a key since its beginning.
+type position struct{ records, bytes uint64 }
+
+func (p position) add(records, bytes int) position {
+	return position{p.records + uint64(records), p.bytes + uint64(bytes)}
+}
+
+// A stamp stands before each batch in the store: the format, four bytes; the
+// number of records in the batch; and three counts of what was there before it.
+type stamp struct {
+	records int
+	before  position // of the key
+	offset  uint64   // bytes of the outbox
+}
+
+const (
+	stampSize   = 4 + 4 + 8 + 8 + 8
+	stampFormat = "hbo1"
+)
+
+func (s stamp) append(b []byte) []byte {
+	b = append(b, stampFormat...)
+	b = binary.BigEndian.AppendUint32(b, uint32(s.records))
+	b = binary.BigEndian.AppendUint64(b, s.before.records)
+	b = binary.BigEndian.AppendUint64(b, s.before.bytes)
+	return binary.BigEndian.AppendUint64(b, s.offset)
+}
+
+func readStamp(message []byte) (s stamp, batch []byte, err error) {
+	if len(message) < stampSize || string(message[:4]) != stampFormat {
+		return stamp{}, nil, errors.New("a batch of the outbox has no stamp")
+	}
+	s.records = int(binary.BigEndian.Uint32(message[4:]))
+	s.before.records = binary.BigEndian.Uint64(message[8:])
+	s.before.bytes = binary.BigEndian.Uint64(message[16:])
+	s.offset = binary.BigEndian.Uint64(message[24:])
+	return s, message[stampSize:], nil
+}
+
+// after is the key's position behind the batch.
+func (s stamp) after(batch []byte) position { return s.before.add(s.records, len(batch)) }
+
+// storedSize is what NATS needs for a message, give or take.
+func storedSize(key string, batch []byte) int64 {
+	return int64(30 + len(outboxPrefix) + len(key) + stampSize + len(batch))
+}
+
+// Outbox opens the outbox, once. What is too old, or too much for its bounds, is
+// dropped before Outbox returns.
+func (e *Engine) Outbox(ctx context.Context, options OutboxOptions) (*Outbox, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.outbox != nil {
+		return nil, errors.New("the outbox is open")
+	}
+	if options.Dropped == nil {
+		options.Dropped = func(string, int, DropReason) {}
+	}
+	o := &Outbox{engine: e, options: options, turn: make(chan struct{}, 1), keys: map[string]*outboxKey{}, acked: make(chan struct{}, 1)}
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	running, stop := context.WithCancel(context.Background())
+	o.stop, o.over = stop, running.Done()
+	o.done.Go(func() { o.run(running) })
+	e.outbox = o
+	return o, nil
+}
+
+func (o *Outbox) open(ctx context.Context) error {
+	config := jetstream.StreamConfig{
+		Name: outboxStream, Subjects: []string{outboxPrefix + ">"}, Storage: o.engine.storage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: o.engine.limit / 2,
+	}
+	if o.options.MaxBytes > 0 {
+		config.MaxBytes = min(config.MaxBytes, o.options.MaxBytes)
+	}
+	var err error
+	o.stream, err = o.engine.js.Stream(ctx, outboxStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		o.stream, err = o.engine.js.CreateStream(ctx, config)
+	}
+	if err != nil {
+		return fmt.Errorf("open the outbox: %w", err)
+	}
+	if err := o.load(ctx); err != nil {
+		return err
+	}
+	if err := o.expire(ctx, time.Now()); err != nil {
+		return fmt.Errorf("open the outbox: %w", err)
+	}
+	if err := o.makeRoom(ctx, 0); err != nil {
+		return fmt.Errorf("open the outbox: %w", err)
+	}
+	if o.stream.CachedInfo().Config.MaxBytes != config.MaxBytes {
+		if _, err := o.engine.js.UpdateStream(ctx, config); err != nil {
+			return fmt.Errorf("open the outbox: %w", err)
+		}
+	}
+	return nil
+}
+
+// load reads which keys there are and where their readers stand.
+func (o *Outbox) load(ctx context.Context) error {
+	if err := o.look(ctx); err != nil {
+		return err
+	}
+	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(outboxPrefix+">"))
+	if err != nil {
+		return fmt.Errorf("load the outbox: %w", err)
+	}
+	floors := map[string]uint64{} // by consumer
+	consumers := o.stream.ListConsumers(ctx)
+	for c := range consumers.Info() {
+		floors[c.Name] = c.AckFloor.Stream
+	}
+	if err := consumers.Err(); err != nil {
+		return fmt.Errorf("load the outbox: %w", err)
+	}
+	for subject := range info.State.Subjects {
+		name := strings.TrimPrefix(subject, outboxPrefix)
+		newest, err := o.newestOf(ctx, name)
+		if err != nil {
+			return err
+		}
+		if newest == nil {
+			return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
+		}
+		k := &outboxKey{total: newest.stamp.after(newest.batch), last: newest.sequence}
+		k.fresh, k.next = k.total, k.last+1
+		if floor := floors[consumerOf(name)]; floor < k.last {
+			first, err := o.atOrAfter(ctx, floor+1, name)
+			if err != nil {
+				return err
+			}
+			if first == nil {
+				return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
+			}
+			k.fresh, k.next = first.stamp.before, first.sequence
+		}
+		o.keys[name] = k
+		if end := newest.stamp.offset + uint64(storedSize(name, newest.batch)); end > o.offset {
+			o.offset = end
+		}
+		delete(floors, consumerOf(name))
+	}
+	for name := range floors { // of keys that have nothing
+		if err := o.stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("load the outbox: %w", err)
+		}
+	}
+	return nil
+}
+
+// stored is a batch as it was read back.
+type stored struct {
+	key      string
+	sequence uint64
+	time     time.Time
+	stamp    stamp
+	batch    []byte
+}
+
+func (o *Outbox) decode(m *jetstream.RawStreamMsg, err error) (*stored, error) {
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the outbox: %w", err)
+	}
+	s, batch, err := readStamp(m.Data)
+	if err != nil {
+		return nil, o.engine.damaged(err.Error())
+	}
+	return &stored{strings.TrimPrefix(m.Subject, outboxPrefix), m.Sequence, m.Time, s, batch}, nil
+}
+
+// newestOf reads the last batch of a key; nil if it has none.
+func (o *Outbox) newestOf(ctx context.Context, key string) (*stored, error) {
+	return o.decode(o.stream.GetLastMsgForSubject(ctx, outboxPrefix+key))
+}
+
+// atOrAfter reads the first batch at or after a sequence, of a key or, with "",
+// of any; nil if there is none.
+func (o *Outbox) atOrAfter(ctx context.Context, sequence uint64, key string) (*stored, error) {
+	subject := ">"
+	if key != "" {
+		subject = outboxPrefix + key
+	}
+	return o.decode(o.stream.GetMsg(ctx, max(sequence, 1), jetstream.WithGetMsgSubject(subject)))
+}
+
+// take waits for the turn.
+func (o *Outbox) take(ctx context.Context) error {
+	select {
+	case o.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-o.over:
+		return ErrClosed
+	}
+}
+
+func (o *Outbox) give() { <-o.turn }
+
+// checkKey refuses what is not tokens of letters, digits, '-' and '_' with dots
+// between them.
+func checkKey(key string) error {
+	fine := func(c rune) bool {
+		return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+	}
+	for token := range strings.SplitSeq(key, ".") {
+		if token == "" || strings.ContainsFunc(token, func(c rune) bool { return !fine(c) }) {
+			return fmt.Errorf("%q is no key of the outbox", key)
+		}
+	}
+	return nil
+}
+
+// consumerOf names the key's consumer; names have no dots, keys no '='.
+func consumerOf(key string) string { return strings.ReplaceAll(key, ".", "=") }
+
+// Append writes a batch of so many records for a key; nil means that it was
+// fsynced. An error means that the store did not take it, or did not say so within
+// 10 s: then it may be there, and be delivered. ctx ends the wait for other
+// writes, not a write that has begun. A batch may have MaxBatchBytes.
+//
+// When there is no room the oldest batches of all keys are dropped.
+func (o *Outbox) Append(ctx context.Context, key string, records int, batch []byte) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if len(batch) > MaxBatchBytes || records < 1 {
+		return fmt.Errorf("a batch of %d records in %d bytes", records, len(batch))
+	}
+	deadline := time.Now().Add(writeTimeout)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	if err := o.take(waiting); err != nil {
+		return fmt.Errorf("append to the outbox: %w", err)
+	}
+	defer o.give()
+	writing, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	defer cancel()
+	if err := o.write(writing, key, records, batch); err != nil {
+		return fmt.Errorf("append to the outbox: %w", err)
+	}
+	return nil
+}
+
+// MaxBatchBytes is the largest batch: NATS takes messages of 1 MiB.
+const MaxBatchBytes = 1<<20 - stampSize
+
+func (o *Outbox) write(ctx context.Context, key string, records int, batch []byte) error {
+	k, err := o.keyFor(ctx, key)
+	if err != nil {
+		return err
+	}
+	size := storedSize(key, batch)
+	if err := o.makeRoom(ctx, size); err != nil {
+		return err
+	}
+	for {
+		s := stamp{records, k.total, o.offset}
+		o.scratch = append(s.append(o.scratch[:0]), batch...)
+		ack, err := o.engine.js.Publish(ctx, outboxPrefix+key, o.scratch)
+		var api *jetstream.APIError
+		switch {
+		case err == nil:
+			o.wrote(k, ack.Sequence, s.after(batch), size)
+			return nil
+		case errors.As(err, &api):
+			if !noRoom(api) || o.batches == 0 {
+				return full(api)
+			}
+			if err := o.trim(ctx, size); err != nil {
+				return err
+			}
+		default:
+			return o.inDoubt(ctx, k, key, s.after(batch), size, err)
+		}
+	}
+}
+
+// keyFor is the key's state, made anew for the first batch, and read again after
+// an answer was lost.
+func (o *Outbox) keyFor(ctx context.Context, key string) (*outboxKey, error) {
+	o.mu.Lock()
+	k := o.keys[key]
+	if k == nil {
+		k = &outboxKey{}
+		o.keys[key] = k
+	}
+	o.mu.Unlock()
+	if !k.unsure {
+		return k, nil
+	}
+	newest, err := o.newestOf(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if newest != nil && newest.sequence > k.last {
+		o.wrote(k, newest.sequence, newest.stamp.after(newest.batch), storedSize(key, newest.batch))
+	}
+	k.unsure = false
+	return k, nil
+}
+
+// inDoubt asks the store whether it has a batch whose acknowledgement did not
+// come; the write counts if it is there.
+func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, key string, total position, size int64, lost error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	newest, err := o.newestOf(ctx, key)
+	if err == nil && newest != nil && newest.sequence > k.last && newest.stamp.after(newest.batch) == total {
+		o.wrote(k, newest.sequence, total, size)
+		return nil
+	}
+	k.unsure = true
+	return lost
+}
+
+// wrote notes an acknowledged write.
+func (o *Outbox) wrote(k *outboxKey, sequence uint64, total position, size int64) {
+	o.offset += uint64(size)
+	o.used += size
+	o.batches++
+	o.last = max(o.last, sequence)
+	o.engine.guard.wrote(outboxStream, sequence, 1)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k.fresh == k.total {
+		k.next = sequence
+	}
+	k.total, k.last = total, sequence
+}
+
+// Keys are those with batches that are not acknowledged.
+func (o *Outbox) Keys(context.Context) ([]string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, ErrClosed
+	}
+	var keys []string
+	for key, k := range o.keys {
+		if records, _ := k.backlog(); records > 0 {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// Backlog is what of a key is not acknowledged.
+type Backlog struct {
+	Records int
+	Bytes   int64 // of the batches as they were appended
+}
+
+// Backlog is what is not acknowledged, by key; keys that have nothing are left
+// out. It does no I/O.
+func (o *Outbox) Backlog() map[string]Backlog {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := map[string]Backlog{}
+	for key, k := range o.keys {
+		if records, bytes := k.backlog(); records > 0 {
+			all[key] = Backlog{records, bytes}
+		}
+	}
+	return all
+}
+
+// backlog is what waits for a reader or is held by it; the caller holds mu.
+func (k *outboxKey) backlog() (records int, bytes int64) {
+	records, bytes = int(k.total.records-k.fresh.records), int64(k.total.bytes-k.fresh.bytes)
+	if k.reader != nil {
+		for _, h := range k.reader.held {
+			records += h.records
+			bytes += h.bytes
+		}
+	}
+	return records, bytes
+}
+
+// Remove drops everything of a key whose configuration is gone, and ends its
+// reader. It returns how many records were not acknowledged; Dropped is not told
+// of them.
+func (o *Outbox) Remove(ctx context.Context, key string) (records int, err error) {
+	if err := checkKey(key); err != nil {
+		return 0, err
+	}
+	if err := o.take(ctx); err != nil {
+		return 0, fmt.Errorf("remove %s from the outbox: %w", key, err)
+	}
+	defer o.give()
+	var reader *OutboxReader
+	o.mu.Lock()
+	k := o.keys[key]
+	if k != nil {
+		reader = k.reader
+	}
+	o.mu.Unlock()
+	if reader != nil {
+		records += reader.end()
+	}
+	// First the batches: without its consumer a key counts as not acknowledged.
+	if err := o.purge(ctx, 0, key); err != nil {
+		return records, fmt.Errorf("remove %s from the outbox: %w", key, err)
+	}
+	if err := o.stream.DeleteConsumer(ctx, consumerOf(key)); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return records, fmt.Errorf("remove %s from the outbox: %w", key, err)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if k != nil {
+		waiting, _ := k.backlog()
+		records += waiting
+		delete(o.keys, key)
+	}
+	return records, nil
+}
+
+// run compacts and drops what is too old, until ctx is cancelled.
+func (o *Outbox) run(ctx context.Context) {
+	minute := time.NewTicker(time.Minute)
+	defer minute.Stop()
+	pause := time.NewTimer(0) // between compactions
+	defer pause.Stop()
+	acked := o.acked
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+			acked = o.acked
+			continue
+		case <-acked:
+			acked = nil
+			pause.Reset(compactEvery)
+			err = o.inTurn(ctx, o.compact)
+		case now := <-minute.C:
+			err = o.inTurn(ctx, func(ctx context.Context) error { return o.expire(ctx, now) })
+		}
+		if err != nil && ctx.Err() == nil {
+			o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
+		}
+	}
+}
+
+func (o *Outbox) inTurn(ctx context.Context, do func(context.Context) error) error {
+	if err := o.take(ctx); err != nil {
+		return err
+	}
+	defer o.give()
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	return do(ctx)
+}
+
+// close ends readers and goroutine, and compacts a last time.
+func (o *Outbox) close() {
+	o.stop()
+	o.done.Wait()
+	o.mu.Lock()
+	o.closed = true
+	var readers []*OutboxReader
+	for _, k := range o.keys {
+		if k.reader != nil {
+			readers = append(readers, k.reader)
+		}
+	}
+	o.mu.Unlock()
+	for _, r := range readers {
+		r.Close()
+	}
+	o.turn <- struct{}{} // whoever has it ends within the write timeout
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	if err := o.compact(ctx); err != nil {
+		o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
+	}
+}

@@ -1,0 +1,384 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hubbub/engine"
+)
+
+// drops counts what the outbox says it dropped.
+type drops struct {
+	mu    sync.Mutex
+	count map[string]int // by key and reason
+}
+
+func (d *drops) dropped(key string, records int, why engine.DropReason) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.count == nil {
+		d.count = map[string]int{}
+	}
+	d.count[key+" "+string(why)] += records
+}
+
+func (d *drops) all() map[string]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.count)
+}
+
+func outbox(t testing.TB, e *engine.Engine, o engine.OutboxOptions) *engine.Outbox {
+	t.Helper()
+	box, err := e.Outbox(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return box
+}
+
+func put(t testing.TB, o *engine.Outbox, key string, records int, batch string) {
+	t.Helper()
+	if err := o.Append(context.Background(), key, records, []byte(batch)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func reader(t testing.TB, o *engine.Outbox, key string) *engine.OutboxReader {
+	t.Helper()
+	r, err := o.Open(context.Background(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// soon bounds what must not wait for anything.
+func soon(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func next(t testing.TB, r *engine.OutboxReader) engine.OutboxBatch {
+	t.Helper()
+	b, err := r.Next(soon(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func ack(t testing.TB, r *engine.OutboxReader, sequence uint64) {
+	t.Helper()
+	if err := r.Ack(soon(t), sequence); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func backlog(t testing.TB, o *engine.Outbox, want map[string]int) {
+	t.Helper()
+	got := map[string]int{}
+	for key, b := range o.Backlog() {
+		got[key] = b.Records
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("the backlog is %v, want %v", got, want)
+	}
+	keys, err := o.Keys(context.Background())
+	if err != nil || !slices.Equal(keys, slices.Sorted(maps.Keys(want))) {
+		t.Errorf("the keys are %v, want those of %v: %v", keys, want, err)
+	}
+}
+
+func TestOutboxDeliversInOrderAndOnce(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		o := outbox(t, open(t, dir), engine.OutboxOptions{})
+		r := reader(t, o, "r.a.1")
+		for i := range 100 {
+			put(t, o, "r.a.1", 1+i%3, fmt.Sprint("one ", i))
+			put(t, o, "r.a.2", 1, fmt.Sprint("two ", i))
+		}
+		two := reader(t, o, "r.a.2")
+		var last uint64
+		for i := range 100 {
+			b := next(t, r)
+			if string(b.Data) != fmt.Sprint("one ", i) || b.Records != 1+i%3 || b.Sequence <= last || time.Since(b.Time) > time.Minute {
+				t.Fatalf("batch %d is %+v after %d", i, b, last)
+			}
+			last = b.Sequence
+			if b := next(t, two); string(b.Data) != fmt.Sprint("two ", i) {
+				t.Fatalf("batch %d of the other is %+v", i, b)
+			}
+		}
+		backlog(t, o, map[string]int{"r.a.1": 199, "r.a.2": 100})
+		ack(t, r, last)
+		ack(t, r, last)
+		ack(t, r, 1)
+		backlog(t, o, map[string]int{"r.a.2": 100})
+		if _, err := o.Open(t.Context(), "r.a.1"); err == nil {
+			t.Error("a key has two readers")
+		}
+	})
+}
+
+func TestOutboxGivesAgainAtOnceWhatWasNotAcknowledged(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		e := open(t, dir)
+		o := outbox(t, e, engine.OutboxOptions{})
+		for i := range 200 {
+			put(t, o, "k", 1, fmt.Sprint(i))
+		}
+		from := 0
+		for round := range 4 {
+			r := reader(t, o, "k")
+			for i := from; i < 150+from; i++ {
+				b := next(t, r)
+				if string(b.Data) != fmt.Sprint(i) {
+					t.Fatalf("round %d: %q came, want %d", round, b.Data, i)
+				}
+				if i == from+9 {
+					ack(t, r, b.Sequence)
+				}
+			}
+			from += 10
+			r.Close()
+			if err := r.Ack(t.Context(), 1); !errors.Is(err, engine.ErrClosed) {
+				t.Error("a closed reader acknowledges:", err)
+			}
+			backlog(t, o, map[string]int{"k": 200 - from})
+			if dir != "" { // and over a restart
+				closed(t, e)
+				e = open(t, dir)
+				o = outbox(t, e, engine.OutboxOptions{})
+				backlog(t, o, map[string]int{"k": 200 - from})
+			}
+		}
+	})
+}
+
+func TestOutboxReaderWaits(t *testing.T) {
+	e := open(t, t.TempDir())
+	o := outbox(t, e, engine.OutboxOptions{})
+	wait := func(r *engine.OutboxReader, ctx context.Context) chan error {
+		waits, ended := make(chan struct{}), make(chan error, 1)
+		go func() { close(waits); _, err := r.Next(ctx); ended <- err }()
+		<-waits
+		return ended
+	}
+	r := reader(t, o, "k")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := wait(r, ctx)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error("the context ended:", err)
+	}
+	ended = wait(r, t.Context())
+	put(t, o, "k", 1, "x")
+	if err := <-ended; err != nil {
+		t.Error("a batch was appended:", err)
+	}
+	ended = wait(r, t.Context())
+	r.Close()
+	if err := <-ended; !errors.Is(err, engine.ErrClosed) {
+		t.Error("the reader was closed:", err)
+	}
+	r.Close()
+	r = reader(t, o, "k")
+	next(t, r)
+	ended = wait(r, t.Context())
+	if n, err := o.Remove(t.Context(), "k"); n != 1 || err != nil {
+		t.Errorf("%d records were not acknowledged, want 1: %v", n, err)
+	}
+	if err := <-ended; !errors.Is(err, engine.ErrClosed) {
+		t.Error("the key was removed:", err)
+	}
+	ended = wait(reader(t, o, "k"), t.Context())
+	closed(t, e)
+	if err := <-ended; !errors.Is(err, engine.ErrClosed) {
+		t.Error("the store was closed:", err)
+	}
+	if err := o.Append(t.Context(), "k", 1, []byte("x")); !errors.Is(err, engine.ErrClosed) {
+		t.Error("a closed outbox takes a batch:", err)
+	}
+	if _, err := o.Open(t.Context(), "k"); !errors.Is(err, engine.ErrClosed) {
+		t.Error("a closed outbox is opened:", err)
+	}
+}
+
+func TestOutboxRemove(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	var d drops
+	o := outbox(t, e, engine.OutboxOptions{Dropped: d.dropped})
+	for i := range 10 {
+		put(t, o, "a", 2, fmt.Sprint("old ", i))
+		put(t, o, "b", 1, fmt.Sprint(i))
+	}
+	r := reader(t, o, "a")
+	for range 4 {
+		next(t, r)
+	}
+	ack(t, r, next(t, r).Sequence)
+	next(t, r)
+	if n, err := o.Remove(t.Context(), "a"); n != 10 || err != nil {
+		t.Errorf("%d records were not acknowledged, want 10: %v", n, err)
+	}
+	if n, err := o.Remove(t.Context(), "a"); n != 0 || err != nil {
+		t.Errorf("%d records were removed twice: %v", n, err)
+	}
+	backlog(t, o, map[string]int{"b": 10})
+	put(t, o, "a", 3, "new")
+	for range 2 {
+		r = reader(t, o, "a")
+		if b := next(t, r); string(b.Data) != "new" || b.Records != 3 {
+			t.Errorf("%+v came", b)
+		}
+		closed(t, e)
+		e = open(t, dir)
+		o = outbox(t, e, engine.OutboxOptions{Dropped: d.dropped})
+		backlog(t, o, map[string]int{"a": 3, "b": 10})
+	}
+	r = reader(t, o, "b")
+	for i := range 10 {
+		if b := next(t, r); string(b.Data) != fmt.Sprint(i) {
+			t.Errorf("%q came, want %d", b.Data, i)
+		}
+	}
+	if all := d.all(); len(all) != 0 {
+		t.Error("what was removed counts as dropped:", all)
+	}
+}
+
+// TestOutboxDropsTheOldest fills a small outbox and wants every record to be
+// either delivered or counted as dropped.
+func TestOutboxDropsTheOldest(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		const most = 200_000
+		e := open(t, dir)
+		var d drops
+		o := outbox(t, e, engine.OutboxOptions{MaxBytes: most, Dropped: d.dropped})
+		batch := strings.Repeat("x", 1000)
+		put(t, o, "held", 1, batch)
+		put(t, o, "held", 10, batch)
+		put(t, o, "held", 100, batch)
+		held := reader(t, o, "held")
+		next(t, held)
+		next(t, held) // the third is counted, though NATS has sent it
+		put(t, o, "idle", 1000, batch)
+		done := reader(t, o, "done")
+		put(t, o, "done", 7, batch)
+		ack(t, done, next(t, done).Sequence)
+		appended := 0
+		for appended < 1000 {
+			put(t, o, "k", 1, batch)
+			appended++
+			if used := engine.Used(o); used > most {
+				t.Fatalf("%d bytes are stored, at most %d may be", used, most)
+			}
+		}
+		dropped := d.all()
+		if dropped["held spool_full"] != 100 || dropped["idle spool_full"] != 1000 || dropped["done spool_full"] != 0 {
+			t.Errorf("%v were dropped", dropped)
+		}
+		put(t, o, "held", 5, "last")
+		if b := next(t, held); string(b.Data) != "last" {
+			t.Errorf("%+v came", b)
+		}
+		backlog(t, o, map[string]int{"held": 16, "k": appended - d.all()["k spool_full"]})
+		held.Close() // now the first two are lost
+		dropped = d.all()
+		if dropped["held spool_full"] != 111 {
+			t.Errorf("%v were dropped, and 11 of them were never acknowledged", dropped)
+		}
+		r := reader(t, o, "k")
+		got := 0
+		for got < appended-dropped["k spool_full"] {
+			next(t, r)
+			got++
+		}
+		backlog(t, o, map[string]int{"held": 5, "k": got})
+		if got < most/1100*9/10 {
+			t.Errorf("only %d of %d batches were kept in %d bytes", got, appended, most)
+		}
+		r = reader(t, o, "held")
+		ack(t, r, next(t, r).Sequence)
+		backlog(t, o, map[string]int{"k": got})
+	})
+}
+
+func TestOutboxDropsWhatIsTooOld(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		e := open(t, dir)
+		var d drops
+		o := outbox(t, e, engine.OutboxOptions{MaxAge: time.Hour, Dropped: d.dropped})
+		put(t, o, "a", 1, "old")
+		put(t, o, "b", 2, "old")
+		r := reader(t, o, "a")
+		next(t, r)
+		put(t, o, "a", 4, "newer")
+		young := next(t, r).Time.Add(time.Hour)
+		put(t, o, "b", 8, "newer")
+		if err := engine.Expire(o, young.Add(-time.Minute)); err != nil || len(d.all()) != 0 {
+			t.Error("young batches are dropped:", d.all(), err)
+		}
+		if err := engine.Expire(o, young); err != nil {
+			t.Fatal(err)
+		}
+		if all := d.all(); !maps.Equal(all, map[string]int{"b too_old": 2}) {
+			t.Error("a batch that was handed out counts, or an old one does not:", all)
+		}
+		backlog(t, o, map[string]int{"a": 5, "b": 8})
+		if b := next(t, reader(t, o, "b")); b.Records != 8 {
+			t.Errorf("%+v came", b)
+		}
+	})
+}
+
+func TestOutboxCompactsWhatIsDelivered(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		o := outbox(t, open(t, dir), engine.OutboxOptions{})
+		a, b := reader(t, o, "a"), reader(t, o, "b")
+		batch := strings.Repeat("x", 1000)
+		for range 10 {
+			put(t, o, "a", 1, batch)
+		}
+		put(t, o, "b", 1, batch)
+		for range 10 {
+			put(t, o, "a", 1, batch)
+		}
+		for range 10 {
+			next(t, a)
+		}
+		ack(t, a, next(t, a).Sequence)
+		want := func(batches int) {
+			t.Helper()
+			if err := engine.Compact(o); err != nil {
+				t.Fatal(err)
+			}
+			if used := engine.Used(o); used < int64(batches*1000) || used > int64(batches*1100) {
+				t.Errorf("%d bytes are stored, want %d batches", used, batches)
+			}
+		}
+		want(11) // from that of b
+		ack(t, b, next(t, b).Sequence)
+		want(9)
+		for range 8 {
+			next(t, a)
+		}
+		ack(t, a, next(t, a).Sequence)
+		want(0)
+		backlog(t, o, map[string]int{})
+		put(t, o, "a", 1, "after")
+		if b := next(t, a); string(b.Data) != "after" {
+			t.Errorf("%+v came", b)
+		}
+	})
+}

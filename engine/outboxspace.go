@@ -1,0 +1,251 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// What is stored of the outbox is always a stretch of the order in which it was
+// written: what all keys have acknowledged is compacted away at its old end, what
+// is dropped goes there too, and batches are appended at the other.
+
+const (
+	// Delivered text must not lie about, but a purge costs a few fsyncs.
+	compactEvery = time.Second
+
+	// How old the figures of free space may be.
+	measureEvery = time.Second
+
+	// Room is made in steps of this part of the bound, so that a full outbox does
+	// not purge at every append.
+	trimPart = 32
+)
+
+// noRoom tells a refusal for want of space, which trimming mends.
+func noRoom(api *jetstream.APIError) bool {
+	switch api.ErrorCode {
+	case 10023, 10047: // insufficient resources, storage resources exceeded
+		return true
+	case 10077: // the stream's store failed: also for other reasons
+		return strings.Contains(api.Description, "maximum bytes exceeded")
+	}
+	return false
+}
+
+// left is what the store may still take, by its limit and by its disk.
+func (e *Engine) left() (int64, error) {
+	info, err := e.server.Jsz(nil)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the space in the store: %w", err)
+	}
+	if e.folder == nil {
+		return max(0, e.limit-int64(info.Memory)), nil
+	}
+	return max(0, min(e.limit-int64(info.Store), freeBytes(e.folder.store))), nil
+}
+
+// most is what the outbox may use: MaxBytes, and no more than what it leaves to
+// all else. So rooms can be written when a destination is gone for days.
+func (o *Outbox) most() (int64, error) {
+	if now := time.Now(); o.bound == 0 || now.Sub(o.measured) > measureEvery {
+		left, err := o.engine.left()
+		if err != nil {
+			return 0, err
+		}
+		o.bound, o.measured = (o.used+left)/2, now
+		if o.options.MaxBytes > 0 {
+			o.bound = min(o.bound, o.options.MaxBytes)
+		}
+	}
+	return o.bound, nil
+}
+
+// makeRoom drops the oldest batches until one of the size fits. The caller has
+// the turn, as for all that follows.
+func (o *Outbox) makeRoom(ctx context.Context, size int64) error {
+	for o.batches > 0 {
+		most, err := o.most()
+		if err != nil {
+			return err
+		}
+		over := o.used + size - most
+		if over <= 0 {
+			return nil
+		}
+		if err := o.trim(ctx, over); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trim drops at least so many bytes of the oldest batches, or all there are.
+func (o *Outbox) trim(ctx context.Context, bytes int64) error {
+	bytes = max(bytes, o.bound/trimPart)
+	upTo := o.last + 1
+	if bytes < o.used {
+		first, err := o.atOrAfter(ctx, 1, "")
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			enough := first.stamp.offset + uint64(bytes)
+			if upTo, err = o.search(ctx, first.sequence+1, func(s *stored) bool { return s.stamp.offset >= enough }); err != nil {
+				return err
+			}
+		}
+	}
+	return o.drop(ctx, upTo, DroppedFull)
+}
+
+// expire drops what is older than MaxAge.
+func (o *Outbox) expire(ctx context.Context, now time.Time) error {
+	if o.options.MaxAge == 0 || o.batches == 0 {
+		return nil
+	}
+	oldest := now.Add(-o.options.MaxAge)
+	young := func(s *stored) bool { return !s.time.Before(oldest) }
+	first, err := o.atOrAfter(ctx, 1, "")
+	if err != nil || first == nil || young(first) {
+		return err
+	}
+	upTo, err := o.search(ctx, first.sequence+1, young)
+	if err != nil {
+		return err
+	}
+	return o.drop(ctx, upTo, DroppedOld)
+}
+
+// search is the sequence of the first batch, not before from, for which is holds,
+// as it does for all that follow it; one behind the last if there is none.
+func (o *Outbox) search(ctx context.Context, from uint64, is func(*stored) bool) (uint64, error) {
+	to := o.last + 1
+	for from < to {
+		middle := from + (to-from)/2
+		s, err := o.atOrAfter(ctx, middle, "")
+		switch {
+		case err != nil:
+			return 0, err
+		case s == nil || is(s):
+			to = middle
+		default:
+			from = s.sequence + 1
+		}
+	}
+	return to, nil
+}
+
+// drop removes all batches before a sequence and counts what no reader had. What
+// a reader is handed while the purge is under way is not counted; what it was
+// sent but not handed is counted, and then passed over by the reader.
+func (o *Outbox) drop(ctx context.Context, upTo uint64, why DropReason) error {
+	o.mu.Lock()
+	ends := map[string]position{} // where the key goes on
+	last := map[string]uint64{}
+	for key, k := range o.keys {
+		if k.fresh != k.total && k.next < upTo {
+			ends[key], last[key] = k.total, k.last
+		}
+	}
+	o.mu.Unlock()
+	for key := range ends {
+		if last[key] < upTo {
+			continue
+		}
+		s, err := o.atOrAfter(ctx, upTo, key)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			ends[key] = s.stamp.before
+		}
+	}
+	if err := o.purge(ctx, upTo, ""); err != nil {
+		return err
+	}
+	dropped := map[string]int{}
+	o.mu.Lock()
+	for key, end := range ends {
+		k := o.keys[key]
+		if end.records > k.fresh.records {
+			dropped[key] = int(end.records - k.fresh.records)
+			k.fresh = end
+		}
+		k.next = max(k.next, upTo)
+	}
+	o.oldest, o.why = max(o.oldest, upTo), why
+	o.mu.Unlock()
+	for key, records := range dropped {
+		o.options.Dropped(key, records, why)
+	}
+	return nil
+}
+
+// compact removes what is before the oldest batch that is not acknowledged.
+func (o *Outbox) compact(ctx context.Context) error {
+	o.mu.Lock()
+	upTo, oldest := o.last+1, o.oldest
+	for _, k := range o.keys {
+		if k.fresh != k.total {
+			upTo = min(upTo, k.next)
+		}
+		if k.reader == nil {
+			continue
+		}
+		for _, h := range k.reader.held {
+			if h.sequence >= oldest { // others were dropped
+				upTo = min(upTo, h.sequence)
+				break
+			}
+		}
+	}
+	o.mu.Unlock()
+	if o.batches == 0 || upTo <= oldest {
+		return nil
+	}
+	return o.purge(ctx, upTo, "")
+}
+
+// purge removes the batches before a sequence, or those of a key. The guard is
+// told before of what there will be at least, so that the end of the process at
+// any moment looks like no loss.
+func (o *Outbox) purge(ctx context.Context, upTo uint64, key string) error {
+	if upTo == 1 { // NATS does nothing then, too
+		return nil
+	}
+	var option jetstream.StreamPurgeOpt
+	gone := o.batches
+	if key != "" {
+		option = jetstream.WithPurgeSubject(outboxPrefix + key)
+	} else {
+		option = jetstream.WithPurgeSequence(upTo)
+		o.mu.Lock()
+		gone = int(min(uint64(gone), upTo-min(o.oldest, upTo)))
+		o.mu.Unlock()
+	}
+	if err := o.engine.guard.holds(outboxStream, o.batches-gone, true); err != nil {
+		return err
+	}
+	if err := o.stream.Purge(ctx, option); err != nil {
+		return fmt.Errorf("purge: %w", err)
+	}
+	return o.look(ctx)
+}
+
+// look takes over from the store what is in it.
+func (o *Outbox) look(ctx context.Context) error {
+	info, err := o.stream.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the state of the outbox: %w", err)
+	}
+	o.used, o.batches = int64(info.State.Bytes), int(info.State.Msgs)
+	o.last = max(o.last, info.State.LastSeq)
+	o.mu.Lock()
+	o.oldest = max(o.oldest, info.State.FirstSeq)
+	o.mu.Unlock()
+	return o.engine.guard.holds(outboxStream, o.batches, false)
+}
