@@ -53,6 +53,12 @@ var (
 	tagPattern            = regexp.MustCompile(`^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$`)
 )
 
+// IsLambdaARN says whether s is a Lambda function as a room may name one, with or
+// without version or alias. Source: API model, LambdaArn.
+func IsLambdaARN(s string) bool {
+	return s != "" && utf8.RuneCountInString(s) <= MaxLambdaARNLength && lambdaPattern.MatchString(s)
+}
+
 // AttributesBytes is the size that the 1 KB limits speak of: the UTF-8 bytes of
 // all keys and values. Source: spec control-plane 9.1.
 func AttributesBytes(attributes map[string]string) int {

@@ -366,3 +366,23 @@ func compareNames(t *testing.T, path string, got any, want *shape) {
 		}
 	}
 }
+
+func TestLambdaARNs(t *testing.T) {
+	for _, c := range []struct {
+		sentence, s string
+		want        bool
+	}{
+		{"a function", function, true},
+		{"a version or alias", function + ":live", true},
+		{"none: a room may be without, and no function is", "", false},
+		{"a room", "arn:aws:ivschat:us-west-2:123456789012:room/a", false},
+		{"a function without a name", strings.TrimSuffix(function, "f"), false},
+		{"an account of too few digits", "arn:aws:lambda:us-west-2:1234:function:f", false},
+		{"as long as a room may name", function + strings.Repeat("f", ivschat.MaxLambdaARNLength-len(function)), true},
+		{"one longer", function + strings.Repeat("f", ivschat.MaxLambdaARNLength-len(function)+1), false},
+	} {
+		if got := ivschat.IsLambdaARN(c.s); got != c.want {
+			t.Errorf("%s: IsLambdaARN(%q) = %t, want %t", c.sentence, c.s, got, c.want)
+		}
+	}
+}
