@@ -1,9 +1,11 @@
 package hubbub
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -33,6 +35,16 @@ func (c Config) problems(where func(key string) string) Problems {
 	if _, err := c.Limits.resolve(); err != nil {
 		refuse("limits", "%v", err)
 	}
+	for _, kind := range logKinds {
+		target := *kind.in(&c.Logging)
+		switch {
+		case target == nil:
+		case target.Endpoint != "" && target.Directory != "":
+			refuse(kind.key+".directory", "%s.endpoint and %s.directory are both given; keep the endpoint for a service, or the directory for local files", kind.key, kind.key)
+		case target.PathStyle && target.Endpoint == "":
+			refuse(kind.key+".path_style", "%s.path_style says how an endpoint is addressed, and there is none; remove it, or write `endpoint: http://127.0.0.1:9003`", kind.key)
+		}
+	}
 	if c.Mode == Serve {
 		c.serveProblems(refuse)
 		return p
@@ -44,6 +56,18 @@ func (c Config) problems(where func(key string) string) Problems {
 		}
 	}
 	return p
+}
+
+// warnings is what works and is probably not what was meant. Source of the name:
+// CloudWatch API reference, PutMetricData, Namespace.
+func (c Config) warnings(where func(key string) string) []Problem {
+	m := c.Metrics.CloudWatch
+	if m == nil || m.Endpoint != "" || !strings.HasPrefix(m.Namespace, "AWS/") {
+		return nil
+	}
+	at := cmp.Or(where("metrics.cloudwatch.namespace"), where("metrics.cloudwatch"))
+	return []Problem{{at, "metrics.cloudwatch: AWS keeps namespaces that begin with AWS/ for its own services and may refuse " + m.Namespace +
+		"; write for example `namespace: IVSChat`, or the `endpoint` of another service"}}
 }
 
 func (c Config) serveProblems(refuse func(key, format string, args ...any)) {

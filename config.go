@@ -1,9 +1,12 @@
 package hubbub
 
 import (
+	"cmp"
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"hubbub/review"
 )
 
 // Mode is what a server is for, and with it how strict it is.
@@ -52,6 +55,12 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	Window         time.Duration // of a signature's date around our clock; 0 = 5 min
 
+	// Review says where message review handlers live. nil is no such section: Dev
+	// then takes every Lambda ARN and invokes nothing, Serve takes none.
+	Review  *ReviewConfig
+	Logging LoggingConfig // where chat logs go; zero = nowhere that was configured
+	Metrics MetricsConfig // where metrics are pushed to, besides the admin listener; zero = nowhere
+
 	Log      string     // "text" or "json"; "" = text if standard error is a terminal, else json
 	LogLevel slog.Level // zero = info
 	// Logger takes the server's log in place of standard error; Log and LogLevel
@@ -69,6 +78,58 @@ type Config struct {
 type Limits struct {
 	Base string            // "strict", "relaxed" or "none"; "" = relaxed
 	Keys map[string]string // value by key, as the file spells both: "rooms": "100000"
+}
+
+// ReviewConfig resolves the Lambda ARN that a room names to something that can be
+// asked. The zero value resolves none: such rooms are refused, in Dev too.
+// Source: design interface.md; spec review-handler 4.
+type ReviewConfig struct {
+	Timeout     time.Duration             // from the start of an invocation, 1 ms to 10 s; 0 = 200 ms, as the service has it
+	Concurrency int                       // invocations of one handler at once, 1 to 10,000; 0 = 256
+	Handlers    map[string]review.Handler // by the ARN as a room names it, with version or alias if it has one
+	Default     *review.Handler           // of every other ARN; nil = others are refused
+}
+
+// LoggingConfig says where the destinations of logging configurations are. A kind
+// that is nil has no section: Serve refuses such destinations, Dev keeps them as
+// files below its data. Source: design interface.md; spec logging 4 to 7.
+type LoggingConfig struct {
+	S3             *LogTarget
+	CloudWatchLogs *LogTarget
+	Firehose       *LogTarget
+	Spool          Spool
+}
+
+// LogTarget is where one kind of destination is: the AWS service, an endpoint
+// compatible with it, or a local folder. The zero value is the AWS service.
+type LogTarget struct {
+	Endpoint  string        // URL; "" = the AWS service, or Directory
+	PathStyle bool          // S3: the bucket stands in the path of the URL and not in its host; with Endpoint only
+	Region    string        // that requests are signed for; "" = that of the logging configuration
+	Directory string        // folder of local files of the same layout; not with Endpoint; "" = none
+	Flush     time.Duration // how long a record waits for others, 100 ms to 1 h; 0 = 5 min for S3, else 5 s
+}
+
+// Spool bounds what waits on disk for destinations that do not take it. Past
+// either bound the oldest records are dropped. Source: spec logging 7.
+type Spool struct {
+	MaxBytes int64         // 1 MiB to 1 TiB; 0 = 1 GiB
+	MaxAge   time.Duration // 1 s to 8760 h; 0 = 24 h
+}
+
+// MetricsConfig says where metrics are pushed to.
+type MetricsConfig struct {
+	CloudWatch *CloudWatchConfig // nil = not pushed
+}
+
+// CloudWatchConfig is a service that takes the ten metrics under their own names
+// and dimensions. The zero value is the AWS service, once a minute.
+// Source: spec events-and-metrics 2 and 4.
+type CloudWatchConfig struct {
+	Endpoint  string        // URL; "" = the AWS service
+	Region    string        // that requests are signed for; "" = that of the rooms
+	Interval  time.Duration // 1 s to 1 h; 0 = 1 min
+	Namespace string        // up to 255 characters; "" = AWS/IVSChat, which AWS itself keeps for its own service
 }
 
 // TLS names the certificate of both listeners, in PEM.
@@ -93,6 +154,28 @@ const (
 	maxDrain             = time.Hour // longer is a typing error, and systemd kills first
 	defaultWindow        = 5 * time.Minute
 	maxWindow            = 24 * time.Hour // a signature is bound to a day anyway
+
+	defaultReviewTimeout = 200 * time.Millisecond // the service's; spec review-handler 4
+	maxReviewTimeout     = 10 * time.Second       // the sender waits that long for the answer
+	defaultS3Flush       = 5 * time.Minute        // spec logging 4
+	defaultFlush         = 5 * time.Second        // spec logging 5 and 6
+	minFlush             = 100 * time.Millisecond // below it batches are single records
+	maxFlush             = time.Hour              // an S3 object holds one hour at most
+	defaultSpoolAge      = 24 * time.Hour
+	maxSpoolAge          = 365 * 24 * time.Hour
+	defaultInterval      = time.Minute // the service's data is by the minute
+	maxInterval          = time.Hour
+)
+
+// The bounds and defaults of numbers and sizes.
+const (
+	defaultConcurrency = 256 // spec review-handler 4
+	maxConcurrency     = 10_000
+	maxRepeats         = 500     // the longest message
+	defaultSpoolBytes  = 1 << 30 // design interface.md
+	minSpoolBytes      = 1 << 20 // some batches must fit
+	maxSpoolBytes      = 1 << 40 // more is a typing error
+	defaultNamespace   = "AWS/IVSChat"
 )
 
 // Defaults is a Config with every default filled in, of the mode.
@@ -107,6 +190,7 @@ func Defaults(m Mode) Config {
 		TokenLifetime: defaultTokenLifetime,
 		Window:        defaultWindow,
 		Drain:         defaultDrain,
+		Logging:       LoggingConfig{Spool: Spool{MaxBytes: defaultSpoolBytes, MaxAge: defaultSpoolAge}},
 	}
 	if m == Dev {
 		c.Account = devAccount
@@ -114,7 +198,8 @@ func Defaults(m Mode) Config {
 	return c
 }
 
-// filled replaces empty members by their defaults. Drain stays as it is.
+// filled replaces empty members by their defaults. Drain stays as it is, and so
+// does what the receiver points to: it is the caller's.
 func (c Config) filled() Config {
 	d := Defaults(c.Mode)
 	for _, m := range []struct{ to, from *string }{
@@ -130,6 +215,27 @@ func (c Config) filled() Config {
 	}
 	if c.Window == 0 {
 		c.Window = d.Window
+	}
+	if c.Review != nil {
+		r := *c.Review
+		r.Timeout = cmp.Or(r.Timeout, defaultReviewTimeout)
+		r.Concurrency = cmp.Or(r.Concurrency, defaultConcurrency)
+		c.Review = &r
+	}
+	for _, kind := range logKinds {
+		if at := kind.in(&c.Logging); *at != nil {
+			target := **at
+			target.Flush = cmp.Or(target.Flush, kind.flush)
+			*at = &target
+		}
+	}
+	c.Logging.Spool.MaxBytes = cmp.Or(c.Logging.Spool.MaxBytes, d.Logging.Spool.MaxBytes)
+	c.Logging.Spool.MaxAge = cmp.Or(c.Logging.Spool.MaxAge, d.Logging.Spool.MaxAge)
+	if c.Metrics.CloudWatch != nil {
+		m := *c.Metrics.CloudWatch
+		m.Interval = cmp.Or(m.Interval, defaultInterval)
+		m.Namespace = cmp.Or(m.Namespace, defaultNamespace)
+		c.Metrics.CloudWatch = &m
 	}
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,23 +20,22 @@ func TestConfigurationPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := string(page)
-	for _, table := range []struct {
-		name string
-		in   func(Setting) bool
-	}{
-		{"settings", func(s Setting) bool { return !strings.HasPrefix(s.Key, "limits.") }},
-		{"limits", func(s Setting) bool { return strings.HasPrefix(s.Key, "limits.") }},
-	} {
-		begin, end := "<!-- "+table.name+": written by go test -run ConfigurationPage -update . -->\n", "<!-- end -->"
+	own := []string{"review", "logging", "metrics", "limits"} // sections with a table each
+	for _, table := range append([]string{"settings"}, own...) {
+		begin, end := "<!-- "+table+": written by go test -run ConfigurationPage -update . -->\n", "<!-- end -->"
 		before, rest, found := strings.Cut(want, begin)
 		_, after, ended := strings.Cut(rest, end)
 		if !found || !ended {
-			t.Fatalf("%s has no place for the table of %s", path, table.name)
+			t.Fatalf("%s has no place for the table of %s", path, table)
 		}
 		var b strings.Builder
 		b.WriteString("| Key | Flag | Environment | Default | Meaning |\n| --- | --- | --- | --- | --- |\n")
 		for _, s := range settings {
-			if table.in(s) {
+			section, _, below := strings.Cut(s.Key, ".")
+			if !below || !slices.Contains(own, section) {
+				section = "settings"
+			}
+			if section == table {
 				fmt.Fprintf(&b, "| `%s` | `--%s %s` | `%s` | %s | %s |\n", s.Key, s.Flag(), s.Form, s.Env(), s.Default, s.Help)
 			}
 		}

@@ -9,13 +9,17 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
-// fileValue is what the configuration file says about one setting.
+// fileValue is what the configuration file says about one setting: its values, or
+// what puts them into a Config. A section that counts by being there is one too,
+// with its key alone.
 type fileValue struct {
 	setting Setting
 	where   string // "hubbub.yaml:3"
 	values  []string
+	put     func(*Config)
 }
 
 // parseFile takes the YAML of a configuration file apart. Scalars are taken as
@@ -23,35 +27,58 @@ type fileValue struct {
 // Everything unknown is a problem, and all problems are found at once, except
 // that YAML which cannot be read at all has one.
 func parseFile(name string, data []byte) ([]fileValue, []Problem) {
-	f := fileReader{name: name}
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
-		f.syntax(err)
-		return nil, f.problems
-	}
-	documents := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return isNothing(d.Body) })
-	if len(documents) > 1 {
-		f.refuse(documents[1].Body, "a second document begins here; put everything into one")
-		return nil, f.problems
-	}
-	for _, d := range documents {
-		if entries, ok := entriesOf(d.Body); ok {
-			f.mapping("", entries)
-		} else {
-			f.refuse(d.Body, "the file must be keys with values, like `api: 127.0.0.1:4880`")
-		}
+	f := &fileReader{name: name, lines: true}
+	body := f.document(data)
+	if entries, ok := entriesOf(body); ok {
+		f.mapping("", entries)
+	} else if body != nil {
+		f.refuse(body, "the file must be keys with values, like `api: 127.0.0.1:4880`")
 	}
 	return f.values, f.problems
 }
 
+// parseText takes the YAML of a flag or variable apart, the value of a setting
+// that has a structure.
+func parseText(s Setting, name, text string) (put func(*Config), problems []Problem) {
+	f := &fileReader{name: name, lines: strings.Contains(text, "\n")}
+	put = func(*Config) {}
+	if body := f.document([]byte(text)); body != nil {
+		put = s.tree(branch{f, "", body, body})
+	} else if len(f.problems) == 0 {
+		f.problems = []Problem{{name, "has no value; write " + s.Form + ", or leave it out"}}
+	}
+	return put, f.problems
+}
+
 type fileReader struct {
-	name     string
+	name     string // of the file, flag or variable
+	lines    bool   // whether lines are worth telling
 	values   []fileValue
 	problems []Problem
 }
 
-func (f *fileReader) where(n ast.Node) string {
-	if t := n.GetToken(); t != nil && t.Position != nil {
+// document is the one that data holds; nil if there is none, or a problem.
+func (f *fileReader) document(data []byte) ast.Node {
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		f.syntax(err)
+		return nil
+	}
+	documents := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return isNothing(d.Body) })
+	switch len(documents) {
+	case 0:
+		return nil
+	case 1:
+		return documents[0].Body
+	}
+	f.refuse(documents[1].Body, "a second document begins here; put everything into one")
+	return nil
+}
+
+func (f *fileReader) where(n ast.Node) string { return f.line(n.GetToken()) }
+
+func (f *fileReader) line(t *token.Token) string {
+	if f.lines && t != nil && t.Position != nil {
 		return fmt.Sprintf("%s:%d", f.name, t.Position.Line)
 	}
 	return f.name
@@ -65,10 +92,7 @@ func (f *fileReader) syntax(err error) {
 	where, what := f.name, err.Error()
 	var y yaml.Error
 	if errors.As(err, &y) {
-		what = y.GetMessage()
-		if t := y.GetToken(); t != nil && t.Position != nil {
-			where = fmt.Sprintf("%s:%d", f.name, t.Position.Line)
-		}
+		what, where = y.GetMessage(), f.line(y.GetToken())
 	}
 	f.problems = append(f.problems, Problem{where, "is no valid YAML: " + what})
 }
@@ -115,21 +139,35 @@ func (f *fileReader) entry(key string, e *ast.MappingValueNode) {
 		name = "limits"
 	}
 	i := slices.IndexFunc(settings, func(s Setting) bool { return s.Key == name })
-	section := slices.ContainsFunc(settings, func(s Setting) bool { return strings.HasPrefix(s.Key, key+".") })
+	isSection := slices.ContainsFunc(settings, func(s Setting) bool { return strings.HasPrefix(s.Key, key+".") })
+	put := section(key) // nil unless being there is enough
 	entries, isMapping := entriesOf(e.Value)
 	switch {
-	case i < 0 && !section:
-		f.refuse(e.Key, "%s is no setting%s", key, suggest(key, knownBeside(key)))
-	case section && isMapping:
+	case i < 0 && !isSection:
+		name := lastOf(key)
+		f.refuse(e.Key, "%s is no setting%s", key, suggest(strings.TrimSuffix(key, name), name, knownBeside(key)))
+	case isSection && isMapping:
+		if put != nil {
+			f.values = append(f.values, fileValue{setting: Setting{Key: key}, where: f.where(e.Key), put: put})
+		}
 		f.mapping(key+".", entries)
 	case i < 0:
-		f.refuse(e.Key, "%s is a section; write keys below it, for example `%s: {%s}`", key, key, exampleOf(key))
+		empty := ""
+		if put != nil {
+			empty = fmt.Sprintf(", or `%s: {}` for its defaults", lastOf(key))
+		}
+		f.refuse(e.Key, "%s is a section; write keys below it, for example `%s: {%s}`%s", key, lastOf(key), exampleOf(key), empty)
 	default:
 		f.value(settings[i], key, e)
 	}
 }
 
 func (f *fileReader) value(s Setting, key string, e *ast.MappingValueNode) {
+	if s.tree != nil {
+		put := s.tree(branch{f, key, e.Key, e.Value})
+		f.values = append(f.values, fileValue{setting: s, where: f.where(e.Key), put: put})
+		return
+	}
 	var values []string
 	nodes := []ast.Node{e.Value}
 	if sequence, ok := e.Value.(*ast.SequenceNode); ok && s.list {
@@ -155,7 +193,7 @@ func (f *fileReader) value(s Setting, key string, e *ast.MappingValueNode) {
 		}
 		values = append(values, v)
 	}
-	f.values = append(f.values, fileValue{s, f.where(e.Key), values})
+	f.values = append(f.values, fileValue{setting: s, where: f.where(e.Key), values: values})
 }
 
 // scalar is a plain value as it is spelled, without quotes.
@@ -171,23 +209,33 @@ func scalar(n ast.Node) (string, bool) {
 	return "", false
 }
 
-// knownBeside are the keys that could be meant by an unknown one.
-func knownBeside(key string) []string {
-	known := []string{"limits.base"}
+// knownBeside are the names that could be meant by the last one of an unknown key:
+// those of its section, and if it has none the whole keys of all settings too.
+func knownBeside(key string) (known []string) {
+	prefix := strings.TrimSuffix(key, lastOf(key)) // "" or ends with a dot
+	if prefix == "limits." {
+		known = append(known, "base")
+	}
 	for _, s := range settings {
-		known = append(known, s.Key)
-		// "tsl" may have meant the section.
-		if section, _, nested := strings.Cut(s.Key, "."); nested && !strings.Contains(key, ".") {
-			known = append(known, section)
+		if rest, below := strings.CutPrefix(s.Key, prefix); below {
+			first, _, _ := strings.Cut(rest, ".")
+			known = append(known, first)
+		}
+		if prefix == "" {
+			known = append(known, s.Key)
 		}
 	}
 	return known
 }
 
+// lastOf is the last name of a key: "cert" of "tls.cert".
+func lastOf(key string) string { return key[strings.LastIndexByte(key, '.')+1:] }
+
+// exampleOf is the first key of a section with its form: "cert: FILE".
 func exampleOf(section string) string {
 	for _, s := range settings {
 		if rest, ok := strings.CutPrefix(s.Key, section+"."); ok {
-			return rest + ": " + s.Form
+			return strings.ReplaceAll(rest, ".", ": {") + ": " + s.Form + strings.Repeat("}", strings.Count(rest, "."))
 		}
 	}
 	return ""

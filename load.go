@@ -60,6 +60,7 @@ func Load(m Mode, from Sources) (Loaded, error) {
 	if len(l.problems) > 0 {
 		return l.Loaded, l.problems
 	}
+	l.Warnings = append(l.Warnings, l.Config.warnings(func(key string) string { return l.where[key] })...)
 	return l.Loaded, nil
 }
 
@@ -90,13 +91,25 @@ func (l *loading) read(from Sources) {
 	l.environment(from.Env)
 	for _, s := range settings {
 		if v, given := from.Flags[s.Key]; given {
-			l.apply(s, "--"+s.Flag(), split(s, v))
+			l.given(s, "--"+s.Flag(), v)
 		}
 	}
 }
 
 func (l *loading) refuse(where, format string, args ...any) {
 	l.problems = append(l.problems, Problem{where, fmt.Sprintf(format, args...)})
+}
+
+// given applies the text of a flag or variable.
+func (l *loading) given(s Setting, name, text string) {
+	if s.tree == nil {
+		l.apply(s, name, split(s, text))
+		return
+	}
+	put, problems := parseText(s, name, text)
+	l.problems = append(l.problems, problems...)
+	put(&l.Config)
+	l.where[s.Key] = name
 }
 
 // apply sets one setting from one source.
@@ -140,7 +153,7 @@ func (l *loading) environment(env []string) {
 	for i, s := range settings {
 		known[i] = s.Env()
 		if v, given := values[s.Env()]; given {
-			l.apply(s, s.Env(), split(s, v))
+			l.given(s, s.Env(), v)
 			delete(values, s.Env())
 		}
 	}
@@ -153,7 +166,7 @@ func (l *loading) environment(env []string) {
 			l.refuse(name, "this version of hubbub does not have %s yet; unset it", what)
 			continue
 		}
-		l.Warnings = append(l.Warnings, Problem{name, "is no setting and was not looked at" + suggest(name, known)})
+		l.Warnings = append(l.Warnings, Problem{name, "is no setting and was not looked at" + suggest("", name, known)})
 	}
 }
 
@@ -172,15 +185,13 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 }
 
 // later names the sections of the file that the interface has and this version
-// has not. To ignore them would be to deliver unreviewed, unlogged, or alone.
+// has not. To ignore them would be to run alone without saying so.
 var later = map[string]string{
-	"review":  "message review handlers",
-	"logging": "delivery of chat logs",
 	"cluster": "clusters",
 }
 
-// suggest is the end of a sentence about an unknown name: what was meant.
-func suggest(name string, known []string) string {
+// suggest is the end of a sentence about an unknown name behind a prefix: what was meant.
+func suggest(prefix, name string, known []string) string {
 	best, least := "", max(len(name)/2, 2)+1
 	for _, k := range known {
 		if d := distance(name, k); d < least {
@@ -190,7 +201,7 @@ func suggest(name string, known []string) string {
 	if best == "" {
 		return ""
 	}
-	return "; did you mean " + best + "?"
+	return "; did you mean " + prefix + best + "?"
 }
 
 // distance is the number of letters to insert, remove or replace.
@@ -224,6 +235,11 @@ func (l *loading) file(path string) {
 	values, problems := parseFile(path, data)
 	l.problems = append(l.problems, problems...)
 	for _, v := range values {
+		if v.put != nil {
+			v.put(&l.Config)
+			l.where[v.setting.Key] = v.where
+			continue
+		}
 		if v.setting.path {
 			for i := range v.values {
 				v.values[i] = below(filepath.Dir(path), v.values[i])

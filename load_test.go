@@ -65,6 +65,17 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"region": "us-east-1", "limits": "none", "tokens.lifetime": "2h", "iam": "/iam.yaml", "tls.cert": "/c.pem", "tls.key": "/k.pem",
 		"trusted_proxies": "10.0.0.0/8", "signature_window": "1m", "log": "json", "log_level": "debug", "drain": "9s",
 		"allow_remote": "true", "pprof": "true",
+		"review.timeout": "1s", "review.concurrency": "7", "review.default": "{lambda: {}}",
+		"review.handlers":     `{"arn:aws:lambda:us-west-2:123456789012:function:f": {rules: {deny_links: true}}}`,
+		"logging.s3.endpoint": "http://127.0.0.1:9003", "logging.s3.path_style": "true", "logging.s3.region": "eu-west-1",
+		"logging.s3.directory": "/logs", "logging.s3.flush": "1m",
+		"logging.cloudwatch_logs.endpoint": "http://127.0.0.1:9004", "logging.cloudwatch_logs.region": "eu-west-1",
+		"logging.cloudwatch_logs.directory": "/logs", "logging.cloudwatch_logs.flush": "1s",
+		"logging.firehose.endpoint": "http://127.0.0.1:9004", "logging.firehose.region": "eu-west-1",
+		"logging.firehose.directory": "/logs", "logging.firehose.flush": "1s",
+		"logging.spool.max_bytes": "2GiB", "logging.spool.max_age": "1h",
+		"metrics.cloudwatch.endpoint": "http://127.0.0.1:9005", "metrics.cloudwatch.region": "eu-west-1",
+		"metrics.cloudwatch.interval": "10s", "metrics.cloudwatch.namespace": "Chat",
 	}
 	env, flags := map[string]bool{}, map[string]bool{}
 	for _, s := range Settings() {
@@ -83,10 +94,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 			t.Errorf("the test has no value for %s", s.Key)
 			continue
 		}
-		yaml := s.Key + ": " + v
-		if section, key, nested := strings.Cut(s.Key, "."); nested {
-			yaml = section + ": {" + key + ": " + v + "}"
-		}
+		yaml := strings.ReplaceAll(s.Key, ".", ": {") + ": " + v + strings.Repeat("}", strings.Count(s.Key, "."))
 		// The cross checks are those of another test: here, what each source sets.
 		set := func(from Sources) Config {
 			t.Helper()
@@ -131,8 +139,6 @@ func TestProblemsNameLineAndRemedy(t *testing.T) {
 		{"a section where a value belongs", "drain: {a: 1}\n", "FILE:1: drain takes one plain value: DURATION"},
 		{"a list where one value belongs", "data: [a, b]\n", "FILE:1: data takes one plain value: FOLDER"},
 		{"an empty list", "region: []\n", "FILE:1: region is an empty list; name at least one, or remove the key"},
-		{"what comes later: review", "review: {timeout: 200ms}\n", "FILE:1: this version of hubbub does not have message review handlers yet; remove the section review"},
-		{"what comes later: logging", "logging:\n  s3: {}\n", "FILE:1: this version of hubbub does not have delivery of chat logs yet; remove the section logging"},
 		{"what comes later: cluster", "cluster: {name: a}\n", "FILE:1: this version of hubbub does not have clusters yet; remove the section cluster"},
 		{"no mapping", "- api\n", "FILE:1: the file must be keys with values, like `api: 127.0.0.1:4880`"},
 		{"two documents", "drain: 1s\n---\ndrain: 2s\n", "FILE:3: a second document begins here; put everything into one"},
@@ -196,14 +202,14 @@ func TestServeRefuses(t *testing.T) {
 }
 
 func TestPathsInTheFileAreBesideIt(t *testing.T) {
-	path := write(t, "hubbub.yaml", "data: store\niam: sub/iam.yaml\ntls: {cert: /abs/c.pem, key: k.pem}\n")
+	path := write(t, "hubbub.yaml", "data: store\niam: sub/iam.yaml\ntls: {cert: /abs/c.pem, key: k.pem}\nlogging: {s3: {directory: logs/s3}}\n")
 	folder := filepath.Dir(path)
 	l, err := Load(Dev, Sources{File: path})
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := []string{l.Config.Data, l.Config.IAM, l.Config.TLS.Cert, l.Config.TLS.Key}
-	if d := cmp.Diff([]string{folder + "/store", folder + "/sub/iam.yaml", "/abs/c.pem", folder + "/k.pem"}, got); d != "" {
+	got := []string{l.Config.Data, l.Config.IAM, l.Config.TLS.Cert, l.Config.TLS.Key, l.Config.Logging.S3.Directory}
+	if d := cmp.Diff([]string{folder + "/store", folder + "/sub/iam.yaml", "/abs/c.pem", folder + "/k.pem", folder + "/logs/s3"}, got); d != "" {
 		t.Error(d)
 	}
 	l, err = Load(Dev, Sources{File: write(t, "hubbub.yaml", "data: ':memory:'\n"), Flags: map[string]string{"iam": "iam.yaml"}})
@@ -214,7 +220,7 @@ func TestPathsInTheFileAreBesideIt(t *testing.T) {
 
 func TestUnknownVariables(t *testing.T) {
 	l, err := Load(Dev, Sources{Env: []string{"HUBBUB_DRIAN=1s", "HUBBUB_CONFIG=x", "HUBBUB_SERVICE_HOST=10.0.0.1", "HUBBUB_PORT=tcp://10.0.0.1:80",
-		"HUBBUB_API_PORT_4880_TCP_ADDR=10.0.0.1", "HUBBUB_CLUSTER_SERVICE_PORT_HTTP=1", "OTHER=1"}})
+		"HUBBUB_REVIEW_SERVICE_HOST=10.0.0.1", "HUBBUB_API_PORT_4880_TCP_ADDR=10.0.0.1", "HUBBUB_CLUSTER_SERVICE_PORT_HTTP=1", "OTHER=1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,29 +228,39 @@ func TestUnknownVariables(t *testing.T) {
 	if d := cmp.Diff(want, l.Warnings); d != "" {
 		t.Errorf("variables of Kubernetes are passed over, others are warned about (-want +got):\n%s", d)
 	}
-	_, err = Load(Dev, Sources{Env: []string{"HUBBUB_REVIEW_TIMEOUT=1s"}})
-	if got, want := errorText(err), "HUBBUB_REVIEW_TIMEOUT: this version of hubbub does not have message review handlers yet; unset it"; got != want {
+	_, err = Load(Dev, Sources{Env: []string{"HUBBUB_CLUSTER_NODE=a"}})
+	if got, want := errorText(err), "HUBBUB_CLUSTER_NODE: this version of hubbub does not have clusters yet; unset it"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // FuzzParseFile holds the reader of configuration files to its word: whatever
-// the bytes are, it ends, and each value it found belongs to a setting.
+// the bytes are, it ends, and each value it found belongs to a setting. The same
+// bytes are read as the text of a setting that has a structure.
 func FuzzParseFile(f *testing.F) {
 	for _, seed := range []string{"", "api: 127.0.0.1:4880\n", "tls: {cert: a, key: b}\n", "limits:\n  base: strict\n  rooms: 5\n", "region: [a, b]\n",
-		"a: &x [*x]\n", "<<: {api: x}\n", "? [a]\n: b\n", "---\n---\n", "api: !!int 3\n", "api: |\n  x\n", "\x00", "api: \"\\ud800\"\n", "#\n"} {
+		"a: &x [*x]\n", "<<: {api: x}\n", "? [a]\n: b\n", "---\n---\n", "api: !!int 3\n", "api: |\n  x\n", "\x00", "api: \"\\ud800\"\n", "#\n",
+		"review: {default: {rules: {deny_words: [a], max_caps: 1}}}\n", "logging: {s3: {}}\n", `{"arn:aws:lambda:us-west-2:123456789012:function:f": {http: {url: "http://h"}}}`,
+		"{lambda: }", "{rules: {deny_words: [~, {}]}}"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		values, problems := parseFile("f", data)
 		for _, v := range values {
-			if len(v.values) == 0 || settingOf(v.setting.Key).Key != v.setting.Key {
+			ofSection := section(v.setting.Key) != nil && v.put != nil
+			if !ofSection && (settingOf(v.setting.Key).Key != v.setting.Key || len(v.values) == 0 && v.put == nil) {
 				t.Errorf("%q gives %v", data, v)
 			}
 		}
 		for _, p := range problems {
 			if p.What == "" || !strings.HasPrefix(p.Where, "f") {
 				t.Errorf("%q has a problem that says nothing: %v", data, p)
+			}
+		}
+		for _, key := range []string{"review.handlers", "review.default"} {
+			put, problems := parseText(settingOf(key), "--f", string(data))
+			if put(new(Config)); len(problems) > 0 && (problems[0].What == "" || !strings.HasPrefix(problems[0].Where, "--f")) {
+				t.Errorf("%q has a problem that says nothing: %v", data, problems)
 			}
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,7 +15,9 @@ import (
 )
 
 // Setting is one thing that an operator can set: by a flag, by an environment
-// variable, and by a key of the file. All three spellings follow from Key.
+// variable, and by a key of the file. All three spellings follow from Key. One
+// that has a structure is YAML everywhere: in a flag or variable the same as in
+// the file, as text.
 type Setting struct {
 	Key     string // path in the file: "tls.cert"
 	Form    string // what a value looks like: "HOST:PORT"
@@ -25,6 +28,10 @@ type Setting struct {
 	list bool // several values: a list in the file, separated by commas elsewhere
 	path bool // names a file: relative to the folder of the configuration file, if it stands there
 	set  func(c *Config, values []string) error
+
+	// tree reads a setting that has a structure, in place of set: it tells b what
+	// is wrong, and returns what sets the rest.
+	tree func(b branch) (put func(*Config))
 }
 
 // Flag is the setting's flag, without the dashes: "tls-cert".
@@ -95,7 +102,7 @@ var settings = append([]Setting{
 	{Key: "pprof", Form: "BOOL", Default: "false", Switch: true,
 		Help: "Go's profiles under /debug/pprof/ of the admin address.",
 		set:  boolean(func(c *Config) *bool { return &c.PProf })},
-}, limitSettings()...)
+}, slices.Concat(reviewSettings(), loggingSettings(), metricsSettings(), limitSettings())...)
 
 func address(member func(*Config) *string) func(*Config, []string) error {
 	return func(c *Config, v []string) error {
@@ -156,6 +163,118 @@ func plain(d time.Duration) string {
 	return s
 }
 
+// number takes a whole number.
+func number(member func(*Config) *int, least, most int) func(*Config, []string) error {
+	return func(c *Config, v []string) error {
+		n, err := whole(v[0], least, most)
+		if err != nil {
+			return err
+		}
+		*member(c) = n
+		return nil
+	}
+}
+
+func whole(v string, least, most int) (int, error) {
+	n, err := strconv.Atoi(v)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return 0, fmt.Errorf("%q is no whole number; write one between %d and %d", v, least, most)
+	case err != nil || n < least || n > most:
+		return 0, fmt.Errorf("%s is out of bounds; write something between %d and %d", v, least, most)
+	}
+	return n, nil
+}
+
+type unit struct {
+	name  string
+	bytes int64
+}
+
+// units are those of sizes, the largest first.
+var units = []unit{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
+
+// size insists on a unit too.
+func size(member func(*Config) *int64, least, most int64) func(*Config, []string) error {
+	return func(c *Config, v []string) error {
+		if _, err := strconv.ParseFloat(v[0], 64); err == nil {
+			return fmt.Errorf("%s has no unit; write %sMiB or %sGiB", v[0], v[0], v[0])
+		}
+		for _, unit := range units {
+			figure, found := strings.CutSuffix(v[0], unit.name)
+			if !found {
+				continue
+			}
+			n, err := strconv.ParseInt(strings.TrimSpace(figure), 10, 64)
+			if err != nil && !errors.Is(err, strconv.ErrRange) {
+				break
+			}
+			// Divided and not multiplied: the product may not fit.
+			if err != nil || n > most/unit.bytes || n*unit.bytes < least {
+				return fmt.Errorf("%s is out of bounds; write something between %s and %s", v[0], plainSize(least), plainSize(most))
+			}
+			*member(c) = n * unit.bytes
+			return nil
+		}
+		return fmt.Errorf("%q is no size; write a whole number with its unit, for example 512MiB or 1GiB", v[0])
+	}
+}
+
+// plainSize is a size as one would write it.
+func plainSize(n int64) string {
+	i := slices.IndexFunc(units, func(u unit) bool { return n%u.bytes == 0 })
+	return strconv.FormatInt(n/units[i].bytes, 10) + units[i].name
+}
+
+func endpoint(member func(*Config) *string) func(*Config, []string) error {
+	return checked(member, checkEndpoint)
+}
+
+func checked(member func(*Config) *string, check func(string) error) func(*Config, []string) error {
+	return func(c *Config, v []string) error {
+		if err := check(v[0]); err != nil {
+			return err
+		}
+		*member(c) = v[0]
+		return nil
+	}
+}
+
+// checkURL says what is wrong with the URL of a service. One in which a password
+// or key may stand is not shown.
+func checkURL(s string) error {
+	if s == "" {
+		return errors.New("is empty; write a URL, or leave it out")
+	}
+	u, err := url.Parse(s)
+	if err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && portOrNone(u.Port()) {
+		return nil
+	}
+	shown := strconv.Quote(s)
+	if strings.ContainsAny(s, "@?") {
+		shown = "what is written (not shown, since it may hold a secret)"
+	}
+	return fmt.Errorf("%s is no URL of http or https with a host; write for example http://127.0.0.1:9001", shown)
+}
+
+func portOrNone(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
+}
+
+// checkEndpoint is checkURL for a service that takes signed requests.
+func checkEndpoint(s string) error {
+	if err := checkURL(s); err != nil {
+		return err
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("has a user, query or fragment, which signed requests cannot use; write scheme, host and path alone, " +
+			"and give the credentials to the AWS SDK's usual chain (environment, shared files, roles)")
+	}
+	return nil
+}
+
 func boolean(member func(*Config) *bool) func(*Config, []string) error {
 	return func(c *Config, v []string) error {
 		switch v[0] {
@@ -189,12 +308,19 @@ var (
 
 func setRegions(c *Config, v []string) error {
 	for _, r := range v {
-		if !isRegion(r) {
-			return fmt.Errorf("%q is no region; write for example us-west-2 (lower-case letters, digits and hyphens, up to 32)", r)
+		if err := checkRegion(r); err != nil {
+			return err
 		}
 	}
 	c.Regions = v
 	return nil
+}
+
+func checkRegion(r string) error {
+	if isRegion(r) {
+		return nil
+	}
+	return fmt.Errorf("%q is no region; write for example us-west-2 (lower-case letters, digits and hyphens, up to 32)", r)
 }
 
 func setTrustedProxies(c *Config, v []string) error {
