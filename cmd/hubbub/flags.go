@@ -3,11 +3,25 @@ package main
 import (
 	"os"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/alecthomas/kong"
+
 	"hubbub"
 )
+
+// unlisted are the sections whose flags the help does not list, since there are so
+// many; settingsGroup says where they are.
+var unlisted = []string{"review", "logging", "metrics", "limits"}
+
+var settingsGroup = kong.Group{
+	Key:   "Settings",
+	Title: "Settings",
+	Description: "Message review, chat logs, pushed metrics and single quotas are settings too: --review-..., --logging-..., --metrics-... and " +
+		"--limits-..., listed in docs/configuration.md.",
+}
 
 // newSettingFlags makes the flags of all settings: a pointer to a struct with one
 // member a setting, nil unless its flag is given. The text is taken as it stands;
@@ -21,7 +35,7 @@ func newSettingFlags() any {
 			help += "; default: " + s.Default
 		}
 		tag := "name:" + strconv.Quote(s.Flag()) + " placeholder:" + strconv.Quote(s.Form) + " help:" + strconv.Quote(help+")")
-		if strings.HasPrefix(s.Key, "limits.") {
+		if section, _, below := strings.Cut(s.Key, "."); below && slices.Contains(unlisted, section) {
 			tag += ` hidden:""`
 		}
 		kind := reflect.TypeFor[*string]()

@@ -72,6 +72,7 @@ func newParser() (*kong.Kong, error) {
 		kong.Name("hubbub"),
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{settingsGroup}),
 		kong.BindTo(context.Background(), (*context.Context)(nil)),
 	)
 }
