@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"unicode/utf8"
@@ -107,14 +108,25 @@ func (c *Conn) readLoop(from *source, early []byte) {
 	c.discard()
 }
 
+// yieldBytes is after how much a connection lets others go first. Who sends
+// without pause never waits in the kernel, and would keep a processor for the
+// 10 ms of the scheduler's time slice, again and again.
+const yieldBytes = 8 << 10
+
 func (c *Conn) readAll(from *source, r *reader) error {
 	var bad error // of the bytes themselves
+	since := 0    // the last yield, in bytes
 	take := func(b []byte) {
+		since += len(b)
 		c.server.metrics.bytesIn.Add(float64(len(b)))
 		bad = r.read(b, c)
 	}
 	for {
 		err := from.receive(take)
+		if since >= yieldBytes {
+			since = 0
+			runtime.Gosched()
+		}
 		if bad != nil {
 			return bad
 		}
