@@ -561,3 +561,18 @@ func TestAKeyThatNobodyWaitsForAnyMoreStaysGood(t *testing.T) {
 		t.Error("a token whose handshake was given up before the store had it:", err)
 	}
 }
+
+func TestAKeyIsRememberedBeyondItsTime(t *testing.T) {
+	o, err := open(t, "").Once(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two handshakes with one token, begun within its time: the store was down until it was over.
+	over := time.Now().Add(-5 * time.Second)
+	if err := o.Use(t.Context(), "token", over); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.Use(t.Context(), "token", over); !errors.Is(err, engine.ErrUsed) {
+		t.Errorf("got %v, want %v: the token opened two connections", err, engine.ErrUsed)
+	}
+}

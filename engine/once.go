@@ -35,6 +35,10 @@ type onceRequest struct {
 	reply chan error
 }
 
+// afterwards is how much longer a key is remembered than it may be used: whoever
+// found it good just before its end may have waited for the store since.
+const afterwards = time.Minute
+
 // maxBatch is the most keys in one write, about 40 KB of them.
 const maxBatch = 1024
 
@@ -78,13 +82,13 @@ func (o *Once) load(ctx context.Context, stream jetstream.Stream) error {
 		return fmt.Errorf("load the used tokens: %w", err)
 	}
 	defer messages.Stop()
-	now := time.Now().Unix()
+	since := time.Now().Add(-afterwards).Unix()
 	for {
 		m, err := messages.Next(jetstream.NextMaxWait(stalled))
 		if err != nil {
 			return o.engine.damaged(fmt.Sprintf("the used tokens cannot be read: %v", err))
 		}
-		if err := o.read(m.Data(), now); err != nil {
+		if err := o.read(m.Data(), since); err != nil {
 			return o.engine.damaged(err.Error())
 		}
 		meta, err := m.Metadata()
@@ -99,14 +103,14 @@ func (o *Once) load(ctx context.Context, stream jetstream.Stream) error {
 
 // A batch is keys behind one another: one byte of length, the key, eight bytes
 // of Unix time until which it must be remembered.
-func (o *Once) read(batch []byte, now int64) error {
+func (o *Once) read(batch []byte, since int64) error {
 	for len(batch) > 0 {
 		n := int(batch[0])
 		if len(batch) < 1+n+8 {
 			return errors.New("a batch of used tokens is cut off")
 		}
 		until := int64(binary.BigEndian.Uint64(batch[1+n:]))
-		if until >= now {
+		if until >= since {
 			o.used[string(batch[1:1+n])] = until
 		}
 		batch = batch[1+n+8:]
@@ -175,7 +179,7 @@ func (o *Once) sweep(now time.Time) {
 	}
 	o.swept = now
 	for k, until := range o.used {
-		if until < now.Unix() {
+		if until < now.Add(-afterwards).Unix() {
 			delete(o.used, k)
 		}
 	}
