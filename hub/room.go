@@ -32,7 +32,9 @@ type room struct {
 func (r *room) join(v *viewer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	v.next = r.users[v.userID]
+	if v.next = r.users[v.userID]; v.next != nil {
+		v.next.prev = v
+	}
 	r.users[v.userID] = v
 	r.group.Add(v.conn)
 }
@@ -59,21 +61,20 @@ func (r *room) leave(v *viewer, e *ending, last *socket.Frame) bool {
 
 // forget takes the viewer from the list of its user's connections, if it is there.
 func (r *room) forget(v *viewer) {
-	first := r.users[v.userID]
 	switch {
-	case first == v && v.next == nil:
-		delete(r.users, v.userID)
-	case first == v:
+	case v.prev != nil:
+		v.prev.next = v.next
+	case r.users[v.userID] != v: // disconnect took it out
+		return
+	case v.next != nil:
 		r.users[v.userID] = v.next
 	default:
-		for ; first != nil; first = first.next {
-			if first.next == v {
-				first.next = v.next
-				break
-			}
-		}
+		delete(r.users, v.userID)
 	}
-	v.next = nil
+	if v.next != nil {
+		v.next.prev = v.prev
+	}
+	v.prev, v.next = nil, nil
 }
 
 // deliver queues the frame for every viewer and says for how many. If its sender
@@ -103,7 +104,7 @@ func (r *room) disconnect(sender *viewer, f *socket.Frame, userID, text string) 
 	deliveries = r.group.Send(f)
 	for v := r.users[userID]; v != nil; {
 		next := v.next
-		v.next = nil
+		v.prev, v.next = nil, nil
 		v.ending.Store(disconnected)
 		r.group.Remove(v.conn)
 		v.conn.Close(closeNormal, text)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -329,5 +330,34 @@ func TestACloseFrameIsTheLastFrame(t *testing.T) {
 	}
 	if n.count("hubbub_messaging_requests_total", string(sendMessage)) != 0 || n.count("hubbub_hub_errors_total", "401") != 0 {
 		t.Error("what the user sent behind its end was looked at")
+	}
+}
+
+// TestManyConnectionsOfOneUserDelayNobody is about applications that give all
+// guests one user id: when they leave together, the others of the room wait for
+// the lock that each of them holds.
+func TestManyConnectionsOfOneUserDelayNobody(t *testing.T) {
+	leaving := func(userID func(i int) string) time.Duration {
+		r := &room{group: socket.New(socket.Config{}, nil).NewGroup(), users: map[string]*viewer{}}
+		viewers := make([]*viewer, 30_000)
+		for i := range viewers {
+			viewers[i] = &viewer{room: r, conn: &socket.Conn{}, userID: userID(i)}
+			r.join(viewers[i])
+		}
+		rand.Shuffle(len(viewers), func(i, j int) { viewers[i], viewers[j] = viewers[j], viewers[i] })
+		begun := time.Now()
+		for _, v := range viewers {
+			r.leave(v, gone, nil)
+		}
+		took := time.Since(begun)
+		if len(r.users) != 0 || r.group.Len() != 0 {
+			t.Errorf("the empty room has %d users and %d members", len(r.users), r.group.Len())
+		}
+		return took
+	}
+	each := leaving(func(i int) string { return fmt.Sprint("user", i) })
+	one := leaving(func(int) string { return "guest" })
+	if one > 8*each {
+		t.Errorf("30,000 connections of one user took %v to leave, those of as many users %v", one, each)
 	}
 }

@@ -29,7 +29,9 @@ type viewer struct {
 
 	rate quota.Bucket // owned by Message
 
-	next   *viewer                // of the same user; guarded by room.mu
+	// Of the same user; guarded by room.mu. Both ways, since a user may have very many.
+	prev, next *viewer
+
 	ending atomic.Pointer[ending] // nil while the viewer is in its room; set once, under room.mu
 }
 

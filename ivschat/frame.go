@@ -1,7 +1,6 @@
 package ivschat
 
 import (
-	"bytes"
 	"strconv"
 	"time"
 
@@ -25,7 +24,7 @@ const (
 
 // Sender is who sent a message, already encoded, since it never changes during
 // a session. The zero value must not be sent: make one with NewSender.
-type Sender struct{ encoded []byte }
+type Sender struct{ encoded string }
 
 // NewSender encodes the sender; absent attributes are shown as {}.
 func NewSender(userID string, attributes map[string]string) Sender {
@@ -36,7 +35,7 @@ func NewSender(userID string, attributes map[string]string) Sender {
 		attributes = map[string]string{}
 	}
 	b = appendStrings(b, attributes)
-	return Sender{bytes.Clone(append(b, '}'))} // there is one for each viewer: no room to grow
+	return Sender{string(append(b, '}'))} // there is one for each viewer: no room to grow
 }
 
 // Message is a chat message on its way to the viewers.
