@@ -99,6 +99,38 @@ func TestDevKeepsItsRoomUntilItIsDeleted(t *testing.T) {
 	}
 }
 
+// TestATokenIsForTheServersOwnAccountsAndRegions: the store may hold rooms of
+// others, from before a change of the configuration.
+func TestATokenIsForTheServersOwnAccountsAndRegions(t *testing.T) {
+	first := Config{Data: filepath.Join(t.TempDir(), "data"), Regions: []string{"us-west-2"}}
+	s, _ := node(t, first)
+	var tokens []string
+	for range 3 {
+		tokens = append(tokens, devCaller(t, s).token(t, s.Room(), "alice"))
+	}
+	for i, change := range []struct {
+		what string
+		make func(*Config)
+		want int
+	}{
+		{"another account", func(c *Config) { c.Account = "123456789012" }, http.StatusUnauthorized},
+		{"another region", func(c *Config) { c.Regions = []string{"eu-west-1"} }, http.StatusUnauthorized},
+		{"its own", func(*Config) {}, http.StatusSwitchingProtocols},
+	} {
+		s.Close()
+		c := first
+		change.make(&c)
+		s, _ = node(t, c)
+		conn, response, err := websocket.Dial(t.Context(), s.MessagingURL(), &websocket.DialOptions{Subprotocols: tokens[i : i+1]})
+		if err == nil {
+			conn.CloseNow()
+		}
+		if response == nil || response.StatusCode != change.want {
+			t.Errorf("a server of %s answers the token with %v (%v), want %d", change.what, response, err, change.want)
+		}
+	}
+}
+
 // TestStopOrder holds the one call of the control plane that is under way, and
 // looks at the server while it waits for that call: no new call is taken,
 // nobody is told that it is ready, and viewers come and talk as before. Only

@@ -190,9 +190,10 @@ func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *
 }
 
 // serves says whether rooms of an account and region are this server's: after a
-// change of the regions the store may hold others.
+// change of the accounts or regions the store may hold others.
 func (s *Server) serves(scope ivschat.Scope) bool {
-	return len(s.config.Regions) == 0 || slices.Contains(s.config.Regions, scope.Region)
+	return slices.Contains(s.policies.current().Accounts(), scope.Account) &&
+		(len(s.config.Regions) == 0 || slices.Contains(s.config.Regions, scope.Region))
 }
 
 // follow keeps policies and certificate as their files are.
