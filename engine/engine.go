@@ -80,6 +80,15 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	if free <= minFree {
 		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room and start again", storeDir, free)
 	}
+	if e.folder != nil {
+		var err error
+		if e.guard, err = openGuard(e.folder.path); err != nil {
+			return e.damaged(err.Error())
+		}
+		if err := e.guard.checkBlocks(ctx, storeDir); err != nil {
+			return e.damaged(err.Error())
+		}
+	}
 	logger := &serverLog{log: e.log}
 	e.limit = o.MaxBytes
 	if e.limit == 0 {
@@ -120,9 +129,6 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	}
 	if e.folder == nil {
 		return nil
-	}
-	if e.guard, err = openGuard(e.folder.path); err != nil {
-		return e.damaged(err.Error())
 	}
 	if err := e.check(ctx, logger); err != nil {
 		return e.damaged(err.Error())

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -249,6 +250,31 @@ func TestDamageIsRefused(t *testing.T) {
 		}
 		return os.WriteFile(path, b, 0o600)
 	}
+	// flipAt turns one byte of a block around, at says which: it is given where
+	// the records begin, each with four bytes of length and eight of sequence.
+	flipAt := func(at func(size int, records []int) int) func(string) error {
+		return func(path string) error {
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			var records []int
+			for i := 0; i < len(b); i += int(binary.LittleEndian.Uint32(b[i:]) &^ (1 << 31)) {
+				records = append(records, i)
+			}
+			b[at(len(b), records)] ^= 0x5a
+			return os.WriteFile(path, b, 0o600)
+		}
+	}
+	blocksOf := func(stream string, do func(path string) error) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			for _, path := range matching(t, filepath.Join(dir, "standalone", "jetstream", "$G", "streams", stream), "*.blk") {
+				if err := do(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 	both := func(a, b func(*testing.T, string)) func(*testing.T, string) {
 		return func(t *testing.T, dir string) { a(t, dir); b(t, dir) }
 	}
@@ -265,6 +291,17 @@ func TestDamageIsRefused(t *testing.T) {
 		{"blocks and index are gone", both(onEach("*.blk", os.Remove), noIndex)},
 		{"bits of the blocks are flipped", onEach("*.blk", flip)},
 		{"bits are flipped and the index is gone", both(onEach("*.blk", flip), noIndex)},
+		{"a bit of one used token is flipped", blocksOf("USED_TOKENS", flipAt(func(_ int, records []int) int { return records[6] - 20 }))},
+		{"a bit of the last used token is flipped", blocksOf("USED_TOKENS", flipAt(func(size int, _ []int) int { return size - 20 }))},
+		{"a bit of the last change is flipped", blocksOf("KV_rooms", flipAt(func(size int, _ []int) int { return size - 2 }))},
+		{"the last change is cut short", blocksOf("KV_rooms", func(p string) error {
+			info, err := os.Stat(p)
+			if err != nil {
+				return err
+			}
+			return os.Truncate(p, info.Size()-1)
+		})},
+		{"a bit of a sequence is flipped", blocksOf("KV_keys", flipAt(func(_ int, records []int) int { return records[len(records)-1] + 4 + 5 }))},
 		{"the descriptions of the streams are gone", onEach("meta.inf", os.Remove)},
 		{"the descriptions of the streams are nonsense", onEach("meta.inf", func(p string) error { return os.WriteFile(p, []byte("{"), 0o600) })},
 		{"a stream is gone", onEach("KV_rooms", os.RemoveAll)},
@@ -340,12 +377,26 @@ func fill(t testing.TB, e *engine.Engine) {
 			}
 		}
 	}
+	// The last entry is a new value of a key: without it the old one is there again.
+	b, err := e.Bucket(ctx, engine.RoomsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := b.Get(ctx, "k0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Update(ctx, "k0", []byte("new"), old.Revision); err != nil {
+		t.Fatal(err)
+	}
 	o, err := e.Once(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.Use(ctx, "token", time.Now().Add(time.Hour)); err != nil {
-		t.Fatal(err)
+	for i := range 10 { // each a batch of its own
+		if err := o.Use(ctx, fmt.Sprint("token", i), time.Now().Add(time.Hour)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // it can from damaged files and goes on without the rest, at most with a line in
 // its log; a store of ours must not. At Open these are compared:
 //
+//   - each record with its checksum, before NATS reads it (checkBlocks);
 //   - what NATS reports as lost, and what it complains about while recovering;
 //   - for each stream its last sequence with the highest that is known to have
 //     been written, and for used tokens that the message is there;
