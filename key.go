@@ -32,6 +32,9 @@ func RotateTokenKeys(ctx context.Context, data string) (how string, err error) {
 	if _, err := os.Stat(data); err != nil {
 		return "", fmt.Errorf("there is no data folder %s: %w; name that of the server with --data FOLDER or --config FILE", data, unwrapPath(err))
 	}
+	if !engine.Exists(data) { // to make one would be to say that keys were rotated which are elsewhere
+		return "", fmt.Errorf("there is no store in %s; name the data folder of the server with --data FOLDER or --config FILE", data)
+	}
 	asked, err := askRunning(ctx, data)
 	if err != nil || asked {
 		return "by the running server", err

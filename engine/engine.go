@@ -225,11 +225,27 @@ type folder struct {
 // never be started in cluster mode, where the server deletes its streams.
 const marker = "hubbub standalone store, format 1\n"
 
+// What is in the data folder: the marker, and what NATS owns.
+const (
+	modeFile    = "MODE"
+	storeFolder = "standalone"
+)
+
+// Exists says whether a folder has a store, of whatever kind and condition.
+func Exists(path string) bool {
+	for _, name := range []string{modeFile, storeFolder} {
+		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 func openFolder(path string) (_ *folder, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w; name a folder that can be written (--data)", err)
 	}
-	f := &folder{path: path, store: filepath.Join(path, "standalone")}
+	f := &folder{path: path, store: filepath.Join(path, storeFolder)}
 	if f.lock, err = lock(filepath.Join(path, "LOCK")); err != nil {
 		return nil, err
 	}
@@ -245,7 +261,7 @@ func openFolder(path string) (_ *folder, err error) {
 	if len(clusters) > 0 {
 		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data)", path, filepath.Base(clusters[0]))
 	}
-	name := filepath.Join(path, "MODE")
+	name := filepath.Join(path, modeFile)
 	switch have, err := os.ReadFile(name); {
 	case errors.Is(err, os.ErrNotExist):
 		if entries, err := os.ReadDir(f.store); err == nil && len(entries) > 0 {
