@@ -21,7 +21,11 @@ func (c Config) problems(where func(key string) string) Problems {
 		_, port, _ := net.SplitHostPort(a.value)
 		for _, b := range addresses[:i] {
 			if a.value == b.value && port != "0" {
-				refuse(a.key, "%s and %s are both %s; give each a port of its own", b.key, a.key, a.value)
+				key := a.key
+				if where(key) == "" { // its default: the other one was set
+					key = b.key
+				}
+				refuse(key, "%s and %s are both %s; give each a port of its own", b.key, a.key, a.value)
 			}
 		}
 	}

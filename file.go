@@ -1,6 +1,7 @@
 package hubbub
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,7 +29,7 @@ type fileValue struct {
 // that YAML which cannot be read at all has one.
 func parseFile(name string, data []byte) ([]fileValue, []Problem) {
 	f := &fileReader{name: name, lines: true}
-	body := f.document(data)
+	body := f.document(bytes.TrimPrefix(data, []byte("\ufeff"))) // of some editors; the parser takes it for a letter
 	if entries, ok := entriesOf(body); ok {
 		f.mapping("", entries)
 	} else if body != nil {

@@ -194,7 +194,11 @@ var later = map[string]string{
 func suggest(prefix, name string, known []string) string {
 	best, least := "", max(len(name)/2, 2)+1
 	for _, k := range known {
-		if d := distance(name, k); d < least {
+		d := distance(strings.ToLower(name), strings.ToLower(k))
+		if strings.HasPrefix(k, name+"_") || strings.HasSuffix(k, "."+name) { // a part was left out
+			d = 1
+		}
+		if d < least {
 			best, least = k, d
 		}
 	}

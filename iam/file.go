@@ -1,6 +1,7 @@
 package iam
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -50,6 +51,7 @@ func parse(name string, data []byte, read func(path string) ([]byte, error)) (*S
 		file: file{name: name}, read: read,
 		snapshot: &Snapshot{keys: map[string]AccessKey{}, blocked: map[string]bool{}}, keyLines: map[string]int{},
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // of some editors; the parser takes it for a letter
 	tree, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return nil, yamlError(name, err)

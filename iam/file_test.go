@@ -62,6 +62,14 @@ func TestTheExampleOfTheDocumentation(t *testing.T) {
 	}
 }
 
+// Editors of Windows begin a file with it.
+func TestAByteOrderMarkIsNoLetter(t *testing.T) {
+	text := "\ufeffaccounts:\n  \"123456789012\":\n    users:\n      a:\n        access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY}]\n"
+	if _, err := iam.Parse("iam.yaml", []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestEverythingWrongIsNamedWithItsLine(t *testing.T) {
 	const head = "accounts:\n  \"123456789012\":\n"
 	for _, c := range []struct {

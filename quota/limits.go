@@ -156,7 +156,7 @@ func (l *Limits) Set(name, value string) error {
 		}
 	}
 	if err != nil || n < 0 || n > 1<<40 {
-		return fmt.Errorf("%s: %q is not a whole number, 0 (unlimited) or more", name, value)
+		return fmt.Errorf("%s: %q is not a whole number from 0 (unlimited) to %d", name, value, 1<<40)
 	}
 	values := map[Key]int{}
 	for k, v := range l.values {
@@ -192,7 +192,7 @@ func size(s string) (int, error) {
 			return n * unit.bytes, nil
 		}
 	}
-	return 0, fmt.Errorf("%q is not a size: write a whole number with its unit, like 4KiB", s)
+	return 0, fmt.Errorf("%q is not a size: write a whole number with its unit, B, KiB or MiB, like 4KiB", s)
 }
 
 // nearest is the key with the fewest changes from name.
