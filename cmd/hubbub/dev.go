@@ -105,7 +105,7 @@ AWS CLI:
   aws ivschat list-rooms --endpoint-url {{.API}}
   aws ivschat create-chat-token --endpoint-url {{.API}} --room-identifier {{.RoomARN}} --user-id alice --capabilities SEND_MESSAGE
 
-JavaScript, a chat client (npm install amazon-ivs-chat-messaging @aws-sdk/client-ivschat):
+JavaScript, a chat client for a page or Node 22 (npm install amazon-ivs-chat-messaging @aws-sdk/client-ivschat):
 
   import { ChatRoom, SendMessageRequest } from 'amazon-ivs-chat-messaging';
   import { IvschatClient, CreateChatTokenCommand } from '@aws-sdk/client-ivschat';
