@@ -27,8 +27,8 @@ import (
 // openLimit bounds the opening of a store: 50,000 rooms load in a second.
 const openLimit = 2 * time.Minute
 
-// start builds the rooms in order: ports taken, store, keys, registry, policies,
-// hub, and at last the control plane. Every part leaves its step for Close.
+// start builds the rooms in order: ports taken, certificate and policies read,
+// store, keys, registry, hub, and at last the control plane. Every part leaves its step for Close.
 func (s *Server) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, openLimit)
 	defer cancel()
