@@ -38,10 +38,11 @@ type Engine struct {
 	temp    string  // to be removed at the end; "" on disk
 	limit   int64   // the most bytes that the store takes
 
-	server *server.Server
-	conn   *nats.Conn
-	js     jetstream.JetStream
-	guard  *guard
+	server  *server.Server
+	conn    *nats.Conn
+	js      jetstream.JetStream
+	guard   *guard
+	checked bool // what was recovered is what guard knew of
 
 	mu     sync.Mutex
 	once   *Once
@@ -133,6 +134,7 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	if err := e.check(ctx, logger); err != nil {
 		return e.damaged(err.Error())
 	}
+	e.checked = true
 	e.guard.run()
 	return nil
 }
@@ -183,7 +185,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	var err error
 	if e.guard != nil {
-		err = e.guard.close()
+		if e.checked {
+			err = e.noteLast()
+		}
+		err = errors.Join(err, e.guard.close())
 		e.guard = nil
 	}
 	if e.conn != nil {

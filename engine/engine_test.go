@@ -238,6 +238,13 @@ func TestDamageIsRefused(t *testing.T) {
 		}
 		return os.Truncate(path, info.Size()/2)
 	}
+	short := func(path string) error {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		return os.Truncate(path, info.Size()-1)
+	}
 	flip := func(path string) error {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -294,13 +301,8 @@ func TestDamageIsRefused(t *testing.T) {
 		{"a bit of one used token is flipped", blocksOf("USED_TOKENS", flipAt(func(_ int, records []int) int { return records[6] - 20 }))},
 		{"a bit of the last used token is flipped", blocksOf("USED_TOKENS", flipAt(func(size int, _ []int) int { return size - 20 }))},
 		{"a bit of the last change is flipped", blocksOf("KV_rooms", flipAt(func(size int, _ []int) int { return size - 2 }))},
-		{"the last change is cut short", blocksOf("KV_rooms", func(p string) error {
-			info, err := os.Stat(p)
-			if err != nil {
-				return err
-			}
-			return os.Truncate(p, info.Size()-1)
-		})},
+		{"the last change is cut short", blocksOf("KV_rooms", short)},
+		{"the last removal is cut short", blocksOf("KV_logging_configurations", short)},
 		{"a bit of a sequence is flipped", blocksOf("KV_keys", flipAt(func(_ int, records []int) int { return records[len(records)-1] + 4 + 5 }))},
 		{"the descriptions of the streams are gone", onEach("meta.inf", os.Remove)},
 		{"the descriptions of the streams are nonsense", onEach("meta.inf", func(p string) error { return os.WriteFile(p, []byte("{"), 0o600) })},
@@ -387,6 +389,16 @@ func fill(t testing.TB, e *engine.Engine) {
 		t.Fatal(err)
 	}
 	if _, err := b.Update(ctx, "k0", []byte("new"), old.Revision); err != nil {
+		t.Fatal(err)
+	}
+	// Here it is the removal of a key.
+	if b, err = e.Bucket(ctx, engine.LoggingConfigurationsBucket); err != nil {
+		t.Fatal(err)
+	}
+	if old, err = b.Get(ctx, "k0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Delete(ctx, "k0", old.Revision); err != nil {
 		t.Fatal(err)
 	}
 	o, err := e.Once(ctx)

@@ -248,6 +248,21 @@ func (e *Engine) check(ctx context.Context, logger *serverLog) error {
 	return e.checkUsedTokens(ctx)
 }
 
+// noteLast tells guard where the streams end, for the end of the store: a
+// removal is a message too, and its sequence is not in the answer.
+func (e *Engine) noteLast() error {
+	info, err := e.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		return err
+	}
+	for _, account := range info.AccountDetails {
+		for _, s := range account.Streams {
+			e.guard.wrote(s.Name, s.State.LastSeq, 0)
+		}
+	}
+	return nil
+}
+
 // checkUsedTokens wants the last batch to be there unless its time is over.
 func (e *Engine) checkUsedTokens(ctx context.Context) error {
 	known := e.guard.of(usedTokensStream)
