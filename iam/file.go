@@ -361,6 +361,7 @@ func (a *accountReader) key(n node, p *Principal) {
 	var k sigv4.Key
 	who := *p
 	session := false
+	unread := false // why is said already, and how long it is nobody knows
 	a.known(n, "an access key", map[string]func(node){
 		"id":     func(n node) { id = a.text(n, "id") },
 		"secret": func(n node) { secrets = append(secrets, a.text(n, "secret")) },
@@ -368,6 +369,7 @@ func (a *accountReader) key(n node, p *Principal) {
 			text, err := a.readFile(a.text(n, "secret_file"))
 			if err != nil {
 				a.bad(n.line, "secret_file: %v", err)
+				unread = true
 			}
 			secrets = append(secrets, strings.TrimSpace(string(text)))
 		},
@@ -376,6 +378,7 @@ func (a *accountReader) key(n node, p *Principal) {
 			secret, ok := os.LookupEnv(name)
 			if !ok {
 				a.bad(n.line, "secret_env: the environment has no %s", name)
+				unread = true
 			}
 			secrets = append(secrets, secret)
 		},
@@ -405,7 +408,7 @@ func (a *accountReader) key(n node, p *Principal) {
 		return
 	case secrets[0] == DevSecretKey:
 		a.bad(n.line, "the secret of access key %s is the published one of `hubbub dev`; make one of your own with `hubbub key make`", id)
-	case len(secrets[0]) < 16:
+	case len(secrets[0]) < 16 && !unread:
 		a.bad(n.line, "the secret of access key %s is shorter than 16 characters", id)
 	}
 	k.Secret = secrets[0]

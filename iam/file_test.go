@@ -62,6 +62,16 @@ func TestTheExampleOfTheDocumentation(t *testing.T) {
 	}
 }
 
+func TestASecretThatCannotBeReadIsNotCalledShort(t *testing.T) {
+	for _, from := range []string{"secret_file: none.key", "secret_env: HUBBUB_TEST_NOT_THERE"} {
+		text := "accounts:\n  \"123456789012\":\n    users:\n      a:\n        access_keys: [{id: AKIAIOSFODNN7EXAMPLE, " + from + "}]\n"
+		_, err := iam.Parse("iam.yaml", []byte(text))
+		if err == nil || strings.Contains(err.Error(), "shorter") {
+			t.Errorf("%s: %v; want one line, about what is missing", from, err)
+		}
+	}
+}
+
 // Editors of Windows begin a file with it.
 func TestAByteOrderMarkIsNoLetter(t *testing.T) {
 	text := "\ufeffaccounts:\n  \"123456789012\":\n    users:\n      a:\n        access_keys: [{id: AKIAIOSFODNN7EXAMPLE, secret: wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY}]\n"
