@@ -92,8 +92,10 @@ var places = []struct {
 		path := filepath.Join(t.TempDir(), "logs")
 		return &place{
 			Destination: openPlace(t, chatlog.Targets{S3: &chatlog.Target{Directory: path}}, toS3),
-			lines:       func(t *testing.T, _ ivschat.ARN) []string { return unpack(t, filesOf(t, filepath.Join(path, "chat-logs"))) },
-			path:        path, hide: hideFolder(t, path),
+			lines: func(t *testing.T, _ ivschat.ARN) []string {
+				return unpack(t, filesOf(t, filepath.Join(path, "chat-logs")))
+			},
+			path: path, hide: hideFolder(t, path),
 		}
 	}},
 	{"CloudWatch Logs", func(t *testing.T) *place {
@@ -124,8 +126,10 @@ var places = []struct {
 		f.create("chat-logs")
 		return &place{
 			Destination: openPlace(t, chatlog.Targets{Firehose: &chatlog.Target{Endpoint: f.URL}}, toFirehose),
-			lines:       func(t *testing.T, _ ivschat.ARN) []string { return split(t, []byte(strings.Join(f.data("chat-logs"), ""))) },
-			service:     f.service, hide: func(gone bool) { f.hide("chat-logs", gone) },
+			lines: func(t *testing.T, _ ivschat.ARN) []string {
+				return split(t, []byte(strings.Join(f.data("chat-logs"), "")))
+			},
+			service: f.service, hide: func(gone bool) { f.hide("chat-logs", gone) },
 		}
 	}},
 	{"directory of Firehose", func(t *testing.T) *place {

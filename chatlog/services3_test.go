@@ -17,9 +17,10 @@ type s3Service struct {
 	*service
 	backend *s3mem.Backend
 
-	mu   sync.Mutex
-	puts []string // keys, in the order of their requests
-	old  bool     // knows no conditions
+	mu    sync.Mutex
+	puts  []string // paths, in the order of their requests
+	old   bool     // knows no conditions
+	taken int      // so many requests are told that there is such an object
 }
 
 func newS3Service() *s3Service {
@@ -48,8 +49,13 @@ func newS3Service() *s3Service {
 			}
 			s.mu.Lock()
 			s.puts = append(s.puts, r.URL.Path)
-			old := s.old
+			old, taken := s.old, s.taken > 0
+			s.taken--
 			s.mu.Unlock()
+			if taken {
+				s.fails(w, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold", http.StatusPreconditionFailed)
+				return
+			}
 			if old && r.Header.Get("If-None-Match") != "" {
 				s.fails(w, "NotImplemented", "A header you provided implies functionality that is not implemented", http.StatusNotImplemented)
 				return
