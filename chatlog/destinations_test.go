@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -149,6 +150,8 @@ var (
 	toFirehose = ivschat.DestinationConfiguration{Firehose: &ivschat.FirehoseDestination{DeliveryStreamName: "chat-logs"}}
 )
 
+var devCredentials = credentials.NewStaticCredentialsProvider(serviceKey, serviceSecret, "")
+
 // withoutChain takes whatever credentials the machine has out of the SDK's sight.
 func withoutChain(t *testing.T) {
 	t.Helper()
@@ -166,7 +169,7 @@ func openTargets(t *testing.T, targets chatlog.Targets) *chatlog.Destinations {
 	t.Helper()
 	withoutChain(t)
 	if targets.DevCredentials == nil {
-		targets.DevCredentials = credentials.NewStaticCredentialsProvider(serviceKey, serviceSecret, "")
+		targets.DevCredentials = devCredentials
 	}
 	d, err := chatlog.OpenDestinations(t.Context(), targets)
 	if err != nil {
@@ -582,5 +585,137 @@ func TestAWrongSecretIsRefused(t *testing.T) {
 	putFails(t, destination, entriesOf(logRoom("abc123DEF456"), 0, 1), chatlog.AccessDenied, chatlog.Final)
 	if err := d.Check(t.Context(), logScope, toLogs); !errors.Is(err, ivschat.AccessDenied) {
 		t.Errorf("Check: %v, want AccessDenied", err)
+	}
+}
+
+// TestCheck is what is said before a configuration is created or changed.
+func TestCheck(t *testing.T) {
+	s, l, f := newS3Service(), newLogsService(received), newFirehoseService()
+	for _, each := range []*service{s.service, l.service, f.service} {
+		startService(t, each)
+	}
+	s.create(t, "chat-logs")
+	l.createLogGroup("/chat/logs")
+	f.create("chat-logs")
+	var log bytes.Buffer
+	d := openTargets(t, chatlog.Targets{
+		S3:             &chatlog.Target{Endpoint: s.URL, PathStyle: true},
+		CloudWatchLogs: &chatlog.Target{Endpoint: l.URL}, Firehose: &chatlog.Target{Endpoint: f.URL},
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	missing := []ivschat.DestinationConfiguration{
+		{S3: &ivschat.S3Destination{BucketName: "no-logs"}},
+		{CloudWatchLogs: &ivschat.CloudWatchLogsDestination{LogGroupName: "/chat"}}, // how one begins that is there
+		{Firehose: &ivschat.FirehoseDestination{DeliveryStreamName: "no-logs"}},
+	}
+	for i, to := range []ivschat.DestinationConfiguration{toS3, toLogs, toFirehose} {
+		service := []*service{s.service, l.service, f.service}[i]
+		t.Run(service.name, func(t *testing.T) {
+			for _, c := range []struct {
+				name   string
+				to     ivschat.DestinationConfiguration
+				fault  fault
+				want   error
+				logged bool
+			}{
+				{"it is there", to, fault{}, nil, false},
+				{"it is not there", missing[i], fault{}, ivschat.NotFound, false},
+				{"it refuses", to, fault{status: 403, code: "AccessDenied"}, ivschat.AccessDenied, true},
+				{"the service fails", to, fault{status: 500, code: "InternalError"}, nil, true},
+				{"the service has too much to do", to, fault{status: 503, code: "SlowDown"}, nil, true},
+				{"no answer", to, fault{cut: true}, nil, true},
+			} {
+				log.Reset()
+				service.set(c.fault)
+				err := d.Check(t.Context(), logScope, c.to)
+				if !errors.Is(err, c.want) {
+					t.Errorf("%s: got %v, want %v", c.name, err, c.want)
+				}
+				var e *ivschat.Error
+				if errors.As(err, &e) && (e.Resource != logScope.Account || strings.Contains(e.Message, "127.0.0.1")) {
+					t.Errorf("%s: %q of %q; the account stands for what has no id, and where it lives is ours", c.name, e.Message, e.Resource)
+				}
+				if logged := strings.Contains(log.String(), "level=WARN"); logged != c.logged {
+					t.Errorf("%s: logged %t, want %t: %s", c.name, logged, c.logged, &log)
+				}
+			}
+			service.set(fault{hangs: true})
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := d.Check(ctx, logScope, to); err != nil {
+				t.Errorf("a service that hangs: %v, want nil: it cannot be told", err)
+			}
+		})
+	}
+}
+
+func TestADirectoryHasEveryName(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "logs")
+	at := &chatlog.Target{Directory: path}
+	d := openTargets(t, chatlog.Targets{S3: at, CloudWatchLogs: at, Firehose: at})
+	for _, to := range []ivschat.DestinationConfiguration{toS3, toLogs, toFirehose} {
+		if err := d.Check(t.Context(), logScope, to); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := filesOf(t, path); len(left) > 0 {
+		t.Errorf("the question left %d files", len(left))
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(t.Context(), logScope, toS3); !errors.Is(err, ivschat.NotFound) {
+		t.Errorf("a folder that is gone: %v, want NotFound", err)
+	}
+}
+
+func TestAKindThatTheServerHasNot(t *testing.T) {
+	d := openTargets(t, chatlog.Targets{})
+	for key, to := range map[string]ivschat.DestinationConfiguration{"s3": toS3, "cloudwatch_logs": toLogs, "firehose": toFirehose} {
+		_, err := d.Open(configurationOf(to))
+		wantFailure(t, err, chatlog.NotFound, chatlog.Final)
+		err = d.Check(t.Context(), logScope, to)
+		if !errors.Is(err, ivschat.NotFound) || !strings.Contains(err.Error(), "logging: {"+key+": {endpoint: URL}}") {
+			t.Errorf("%s: %v; want NotFound and what to write", key, err)
+		}
+	}
+}
+
+// TestTheRegion is that of the target, or else that of the configuration.
+func TestTheRegion(t *testing.T) {
+	l := newLogsService(received)
+	startService(t, l.service)
+	l.createLogGroup("/chat/logs")
+	d := openTargets(t, chatlog.Targets{CloudWatchLogs: &chatlog.Target{Endpoint: l.URL, Region: serviceRegion}})
+	elsewhere := configurationOf(toLogs)
+	elsewhere.ARN = ivschat.Scope{Account: logScope.Account, Region: "eu-central-1"}.ARN(ivschat.LoggingConfigurationType, "AbCdEf123456")
+	group, err := d.Open(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, group, entriesOf(logRoom("abc123DEF456"), 0, 1)) // the stand-in complains of another region
+}
+
+func TestBatchesWaitAsLongAsTheySay(t *testing.T) {
+	path := t.TempDir()
+	for _, c := range []struct {
+		name   string
+		target *chatlog.Target
+		want   []time.Duration
+	}{
+		{"defaults", &chatlog.Target{Directory: path}, []time.Duration{5 * time.Minute, 5 * time.Second, 5 * time.Second}},
+		{"set", &chatlog.Target{Directory: path, Flush: time.Second}, []time.Duration{time.Second, time.Second, time.Second}},
+		{"defaults of services", &chatlog.Target{Endpoint: "http://127.0.0.1:1"}, []time.Duration{5 * time.Minute, 5 * time.Second, 5 * time.Second}},
+	} {
+		d := openTargets(t, chatlog.Targets{S3: c.target, CloudWatchLogs: c.target, Firehose: c.target})
+		for i, to := range []ivschat.DestinationConfiguration{toS3, toLogs, toFirehose} {
+			destination, err := d.Open(configurationOf(to))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := destination.Layout().Flush; got != c.want[i] {
+				t.Errorf("%s: %s, want %s", c.name, got, c.want[i])
+			}
+		}
 	}
 }
