@@ -10,11 +10,14 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -717,5 +720,31 @@ func TestBatchesWaitAsLongAsTheySay(t *testing.T) {
 				t.Errorf("%s: %s, want %s", c.name, got, c.want[i])
 			}
 		}
+	}
+}
+
+// The records are for the server that the operator named, and for no other.
+func TestNoRedirectIsFollowed(t *testing.T) {
+	for _, kind := range places {
+		t.Run(kind.name, func(t *testing.T) {
+			p := kind.open(t)
+			if p.service == nil {
+				t.Skip("a directory is not called")
+			}
+			var called atomic.Int32
+			elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called.Add(1) }))
+			defer elsewhere.Close()
+			p.service.set(fault{redirect: elsewhere.URL})
+			putFails(t, p, entriesOf(logRoom("abc123DEF456"), 0, 1), chatlog.Other, chatlog.Final)
+			target := &chatlog.Target{Endpoint: p.service.URL, PathStyle: true}
+			d := openTargets(t, chatlog.Targets{S3: target, CloudWatchLogs: target, Firehose: target})
+			to := map[string]ivschat.DestinationConfiguration{"s3": toS3, "logs": toLogs, "firehose": toFirehose}[p.service.name]
+			if err := d.Check(t.Context(), logScope, to); err != nil {
+				t.Errorf("Check: %v, want nil: it cannot be told", err)
+			}
+			if n := called.Load(); n > 0 {
+				t.Errorf("the other server was called %d times", n)
+			}
+		})
 	}
 }
