@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,10 +24,17 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain is also the process that TestKillNine kills.
+// TestMain is also the process that the tests kill.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("HUBBUB_TEST_STORE"); dir != "" {
 		writeUntilKilled(dir)
+	}
+	if dir := os.Getenv("HUBBUB_TEST_OUTBOX"); dir != "" {
+		from := map[string]int{}
+		for _, key := range []string{"a", "b", "c"} {
+			from[key], _ = strconv.Atoi(os.Getenv("HUBBUB_TEST_OUTBOX_" + key))
+		}
+		useOutboxUntilKilled(dir, os.Getenv("HUBBUB_TEST_OUTBOX_KIND"), from)
 	}
 	if dir := os.Getenv("HUBBUB_TEST_DAMAGED"); dir != "" {
 		engine.SetStartTimeout(2 * time.Second)
@@ -286,6 +296,27 @@ func TestDamageIsRefused(t *testing.T) {
 		return func(t *testing.T, dir string) { a(t, dir); b(t, dir) }
 	}
 	noIndex := onEach("index.db", os.Remove)
+	outbox := func(harm func(*testing.T, string)) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { harm(t, matching(t, dir, "CHATLOG")[0]) }
+	}
+	at := func(last bool, do func(string) error) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			blocks := matching(t, dir, "*.blk")
+			if len(blocks) < 3 {
+				t.Fatal("too few blocks:", blocks)
+			}
+			slices.SortFunc(blocks, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })
+			block := blocks[0]
+			if last {
+				block = blocks[len(blocks)-1]
+			}
+			if err := do(block); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	first := func(do func(string) error) func(*testing.T, string) { return at(false, do) }
+	last := func(do func(string) error) func(*testing.T, string) { return at(true, do) }
 	for _, c := range []struct {
 		name string
 		harm func(*testing.T, string)
@@ -309,6 +340,19 @@ func TestDamageIsRefused(t *testing.T) {
 		{"a stream is gone", onEach("KV_rooms", os.RemoveAll)},
 		{"the keys are gone", onEach("KV_keys", os.RemoveAll)},
 		{"the used tokens are gone", onEach("USED_TOKENS", os.RemoveAll)},
+		{"the outbox is gone", onEach("CHATLOG", os.RemoveAll)},
+		{"the blocks of the outbox are empty", outbox(onEach("*.blk", cut))},
+		{"the blocks of the outbox are empty and the index is gone", outbox(both(onEach("*.blk", cut), noIndex))},
+		{"the blocks of the outbox are gone", outbox(onEach("*.blk", os.Remove))},
+		{"the blocks and the index of the outbox are gone", outbox(both(onEach("*.blk", os.Remove), noIndex))},
+		{"the first block of the outbox is gone", outbox(first(os.Remove))},
+		{"the first block and the index of the outbox are gone", outbox(both(first(os.Remove), noIndex))},
+		{"the last block of the outbox is cut", outbox(last(half))},
+		{"the last block of the outbox is cut and the index is gone", outbox(both(last(half), noIndex))},
+		{"the last block of the outbox is gone", outbox(last(os.Remove))},
+		{"the last block and the index of the outbox are gone", outbox(both(last(os.Remove), noIndex))},
+		{"bits of the outbox are flipped", outbox(onEach("*.blk", flip))},
+		{"bits of the outbox are flipped and the index is gone", outbox(both(onEach("*.blk", flip), noIndex))},
 		{"the store is gone", func(t *testing.T, dir string) {
 			if err := os.RemoveAll(filepath.Join(dir, "standalone")); err != nil {
 				t.Fatal(err)
@@ -410,6 +454,7 @@ func fill(t testing.TB, e *engine.Engine) {
 			t.Fatal(err)
 		}
 	}
+	fillOutbox(t, e)
 }
 
 // reopen opens everything as a server does.
@@ -429,8 +474,10 @@ func reopen(dir string) error {
 			return err
 		}
 	}
-	_, err = e.Once(ctx)
-	return err
+	if _, err = e.Once(ctx); err != nil {
+		return err
+	}
+	return readOutbox(ctx, e)
 }
 
 func TestAFullStoreRefusesAndKeepsWhatItHas(t *testing.T) {

@@ -30,3 +30,23 @@ func Expire(o *Outbox, now time.Time) error {
 
 // Compact removes what was acknowledged, without waiting for its time.
 func Compact(o *Outbox) error { return o.inTurn(context.Background(), o.compact) }
+
+// Measure lets the outbox look at the space that is left.
+func Measure(o *Outbox) {
+	o.turn <- struct{}{}
+	defer o.give()
+	o.bound = 0
+}
+
+// Hold keeps everybody else from writing.
+func Hold(o *Outbox) (release func()) {
+	o.turn <- struct{}{}
+	return o.give
+}
+
+// Trust keeps the outbox from looking at the space that is left.
+func Trust(o *Outbox) {
+	o.turn <- struct{}{}
+	defer o.give()
+	o.bound, o.measured = 1<<40, time.Now().Add(time.Hour)
+}

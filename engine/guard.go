@@ -24,7 +24,8 @@ import (
 //     been written, and for used tokens that the message is there;
 //   - for each bucket the number of live entries that can be read with the least
 //     number that there must be (Bucket.Load);
-//   - for the outbox the number of batches with the least that there must be.
+//   - for the outbox the number of batches with the least that there must be, and
+//     that the newest is there.
 //
 // What is known is in the file GUARD. It is behind by a second at most, and never
 // ahead: a removal lowers the least number before it is done. So the end of a
@@ -48,6 +49,7 @@ type watermark struct {
 	Last uint64 `json:"last"`           // highest sequence written
 	At   int64  `json:"at"`             // when, in seconds of Unix time
 	Live int    `json:"live,omitempty"` // entries of a bucket or batches of the outbox, at least
+	Tail uint64 `json:"tail,omitempty"` // sequence of a batch that is there, newest of the outbox; 0 if none must be
 
 	counted bool // Live is exact: the bucket was loaded
 }
@@ -112,20 +114,20 @@ func (g *guard) removes(stream string) error {
 	return g.save()
 }
 
-// holds notes how many batches the outbox has, or is about to have at least: that
-// is saved at once, if it is less than what is known.
-func (g *guard) holds(stream string, live int, atOnce bool) error {
+// holds notes how many batches the outbox has and which is the newest. What is
+// about to be removed must be off the file before: less is saved at once.
+func (g *guard) holds(live int, tail uint64) error {
 	if g == nil {
 		return nil
 	}
 	g.mu.Lock()
-	w := g.of(stream)
-	less := live < w.Live
-	if live != w.Live {
-		w.Live, g.changed = live, true
+	w := g.of(outboxStream)
+	less := live < w.Live || tail < w.Tail
+	if live != w.Live || tail != w.Tail {
+		w.Live, w.Tail, g.changed = live, tail, true
 	}
 	g.mu.Unlock()
-	if less && atOnce {
+	if less {
 		return g.save()
 	}
 	return nil
@@ -245,6 +247,9 @@ func (e *Engine) check(ctx context.Context, logger *serverLog) error {
 			return fmt.Errorf("%s has %d entries, but there were %d", stream, state.Msgs, known.Live)
 		}
 	}
+	if err := e.checkOutbox(ctx); err != nil {
+		return err
+	}
 	return e.checkUsedTokens(ctx)
 }
 
@@ -259,6 +264,23 @@ func (e *Engine) noteLast() error {
 		for _, s := range account.Streams {
 			e.guard.wrote(s.Name, s.State.LastSeq, 0)
 		}
+	}
+	return nil
+}
+
+// checkOutbox wants the newest batch to be there. The number alone may hide a
+// loss: what had been removed comes back with the block that said so.
+func (e *Engine) checkOutbox(ctx context.Context) error {
+	tail := e.guard.of(outboxStream).Tail
+	if tail == 0 {
+		return nil
+	}
+	stream, err := e.js.Stream(ctx, outboxStream)
+	if err != nil {
+		return err
+	}
+	if _, err := stream.GetMsg(ctx, tail); err != nil {
+		return fmt.Errorf("batches of the outbox are lost: %w", err)
 	}
 	return nil
 }

@@ -59,6 +59,7 @@ type Outbox struct {
 	used     int64     // bytes stored now
 	batches  int       // stored now
 	last     uint64    // newest sequence
+	tail     uint64    // the same if that batch is stored, else 0
 	bound    int64     // the most that used may be, as of measured
 	measured time.Time // when the space was last looked at
 
@@ -226,10 +227,16 @@ func (o *Outbox) load(ctx context.Context) error {
 			k.fresh, k.next = first.stamp.before, first.sequence
 		}
 		o.keys[name] = k
+		if k.last == o.last {
+			o.tail = k.last
+		}
 		if end := newest.stamp.offset + uint64(storedSize(name, newest.batch)); end > o.offset {
 			o.offset = end
 		}
 		delete(floors, consumerOf(name))
+	}
+	if err := o.engine.guard.holds(o.batches, o.tail); err != nil {
+		return err
 	}
 	for name := range floors { // of keys that have nothing
 		if err := o.stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
@@ -414,7 +421,9 @@ func (o *Outbox) wrote(k *outboxKey, sequence uint64, total position, size int64
 	o.used += size
 	o.batches++
 	o.last = max(o.last, sequence)
-	o.engine.guard.wrote(outboxStream, sequence, 1)
+	o.tail = o.last
+	o.engine.guard.wrote(outboxStream, sequence, 0)
+	_ = o.engine.guard.holds(o.batches, o.tail) // more, so it need not be saved now
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if k.fresh == k.total {

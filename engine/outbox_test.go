@@ -382,3 +382,275 @@ func TestOutboxCompactsWhatIsDelivered(t *testing.T) {
 		}
 	})
 }
+
+// fillOutbox appends to two keys what needs more than one block, of which a part
+// is acknowledged and compacted away.
+func fillOutbox(t testing.TB, e *engine.Engine) {
+	t.Helper()
+	o := outbox(t, e, engine.OutboxOptions{MaxBytes: smallBlocks})
+	for range 60 {
+		put(t, o, "a", 1, strings.Repeat("x", 1000))
+		put(t, o, "b", 1, strings.Repeat("y", 1000))
+	}
+	for _, key := range []string{"a", "b"} {
+		r := reader(t, o, key)
+		for range 9 {
+			next(t, r)
+		}
+		ack(t, r, next(t, r).Sequence)
+	}
+	if err := engine.Compact(o); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		put(t, o, "a", 1, strings.Repeat("x", 1000))
+	}
+}
+
+// smallBlocks is a bound for which NATS makes blocks of 32 KiB.
+const smallBlocks = 127_000
+
+// readOutbox reads what is there as a server does.
+func readOutbox(ctx context.Context, e *engine.Engine) error {
+	o, err := e.Outbox(ctx, engine.OutboxOptions{MaxBytes: smallBlocks})
+	if err != nil {
+		return err
+	}
+	for key, b := range o.Backlog() {
+		r, err := o.Open(ctx, key)
+		if err != nil {
+			return err
+		}
+		for range b.Records {
+			if _, err := r.Next(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func TestOutboxOfAnOlderStore(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	b := bucket(t, e)
+	load(t, b)
+	if _, err := b.Create(t.Context(), "k", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, e)
+	for range 2 { // made, but never written to; then opened as such
+		e = open(t, dir)
+		backlog(t, outbox(t, e, engine.OutboxOptions{}), map[string]int{})
+		closed(t, e)
+	}
+	e = open(t, dir)
+	put(t, outbox(t, e, engine.OutboxOptions{}), "k", 1, "x")
+	if _, err := e.Outbox(t.Context(), engine.OutboxOptions{}); err == nil {
+		t.Error("the outbox is opened twice")
+	}
+}
+
+// TestOutboxLeavesRoom wants rooms to be written however much is logged, and the
+// outbox to give way when the rooms grow or when the store becomes smaller.
+func TestOutboxLeavesRoom(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		const limit = 4 << 20
+		if dir == "" {
+			t.Skip("a store in memory has 64 MiB")
+		}
+		openBounded := func(most int64) *engine.Engine {
+			e, err := engine.Open(t.Context(), engine.Options{Dir: dir, MaxBytes: most})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { closed(t, e) })
+			return e
+		}
+		e := openBounded(limit)
+		b := bucket(t, e)
+		load(t, b)
+		var d drops
+		o := outbox(t, e, engine.OutboxOptions{Dropped: d.dropped})
+		appended := 0
+		fill := func(o *engine.Outbox, bytes int) {
+			for range bytes / 10_000 {
+				put(t, o, "k", 1, strings.Repeat("x", 10_000))
+				appended++
+			}
+		}
+		fill(o, 2*limit)
+		if used := engine.Used(o); used > limit/2 || used < limit/3 {
+			t.Errorf("the outbox has %d of %d bytes", used, limit)
+		}
+		rooms := 0
+		for ; rooms < 200; rooms++ {
+			if _, err := b.Create(t.Context(), fmt.Sprint("k", rooms), []byte(strings.Repeat("x", 5000))); err != nil {
+				t.Fatalf("room %d: %v", rooms, err)
+			}
+		}
+		engine.Measure(o)
+		fill(o, limit/4)
+		if used := engine.Used(o); used > (limit-1<<20)/2 {
+			t.Errorf("the outbox has %d of %d bytes, of which the rooms have 1 MiB", used, limit)
+		}
+		backlog(t, o, map[string]int{"k": appended - d.all()["k spool_full"]})
+		closed(t, e)
+
+		e = openBounded(limit / 2)
+		o = outbox(t, e, engine.OutboxOptions{Dropped: d.dropped})
+		if used := engine.Used(o); used > limit/4 {
+			t.Errorf("the outbox has %d of %d bytes in a smaller store", used, limit/2)
+		}
+		backlog(t, o, map[string]int{"k": appended - d.all()["k spool_full"]})
+		b = bucket(t, e)
+		if n := len(load(t, b)); n != rooms {
+			t.Errorf("%d rooms, want %d", n, rooms)
+		}
+		fill(o, limit/4)
+		if _, err := b.Create(t.Context(), "one-more", []byte("x")); err != nil {
+			t.Error("no room for a room:", err)
+		}
+	})
+}
+
+func TestOutboxOnAFullStore(t *testing.T) {
+	dir := t.TempDir()
+	e, err := engine.Open(t.Context(), engine.Options{Dir: dir, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, e)
+	b := bucket(t, e)
+	load(t, b)
+	var d drops
+	o := outbox(t, e, engine.OutboxOptions{Dropped: d.dropped})
+	r := reader(t, o, "held")
+	put(t, o, "held", 3, "x")
+	held := next(t, r)
+	for range 30 {
+		put(t, o, "k", 1, strings.Repeat("x", 10_000))
+	}
+	for made := 0; err == nil; made++ {
+		_, err = b.Create(t.Context(), fmt.Sprint("k", made), []byte(strings.Repeat("x", 50_000)))
+	}
+	ack(t, r, held.Sequence) // a full store still delivers
+	engine.Trust(o)          // the figures of a moment ago: there is room
+	for range 100 {
+		put(t, o, "k", 1, strings.Repeat("y", 10_000)) // in place of older ones
+	}
+	backlog(t, o, map[string]int{"k": 130 - d.all()["k spool_full"]})
+	if n, err := o.Remove(t.Context(), "k"); err != nil || n != 130-d.all()["k spool_full"] {
+		t.Error(n, err)
+	}
+	for made := 0; err == nil || made == 0; made++ {
+		_, err = b.Create(t.Context(), fmt.Sprint("more", made), []byte(strings.Repeat("x", 50_000)))
+	}
+	err = o.Append(soon(t), "k", 5, []byte("z"))
+	if err == nil || !strings.Contains(err.Error(), "the store is full") {
+		t.Error("a full store takes a batch, or does not say why not:", err)
+	}
+}
+
+func TestOutboxRefusesWhatItCannotKeep(t *testing.T) {
+	o := outbox(t, open(t, ""), engine.OutboxOptions{MaxBytes: 10_000})
+	put(t, o, "k", 1, "small")
+	for _, c := range []struct {
+		name, key string
+		records   int
+		batch     []byte
+	}{
+		{"a batch over the limit", "k", 1, make([]byte, engine.MaxBatchBytes+1)},
+		{"no records", "k", 0, []byte("x")},
+		{"no key", "", 1, []byte("x")},
+		{"an empty token", "a..b", 1, []byte("x")},
+		{"a wildcard", "a.*", 1, []byte("x")},
+		{"a space", "a b", 1, []byte("x")},
+		{"a name of a consumer", "a=b", 1, []byte("x")},
+	} {
+		if err := o.Append(t.Context(), c.key, c.records, c.batch); err == nil {
+			t.Errorf("%s is taken", c.name)
+		}
+	}
+	backlog(t, o, map[string]int{"k": 1})
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	release := engine.Hold(o)
+	if err := o.Append(over, "k", 1, []byte("x")); !errors.Is(err, context.Canceled) {
+		t.Error("a caller that has gone waits for its turn:", err)
+	}
+	release()
+	if err := o.Append(t.Context(), "k", 1, make([]byte, 20_000)); err == nil {
+		t.Error("a batch is taken that is larger than the outbox")
+	}
+}
+
+// TestOutboxUnderAllAtOnce ends when every record was delivered or counted.
+func TestOutboxUnderAllAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, dir string) {
+		var d drops
+		o := outbox(t, open(t, dir), engine.OutboxOptions{MaxBytes: 100_000, Dropped: d.dropped})
+		const writers, keys, batches = 4, 3, 150
+		delivered := make([]int, keys)
+		var writing, reading sync.WaitGroup
+		stop, cancel := context.WithCancel(t.Context())
+		for key := range keys {
+			reading.Go(func() {
+				last := make([]int, writers)
+				for stop.Err() == nil {
+					r := reader(t, o, fmt.Sprint("k", key))
+					for n := range 50 {
+						b, err := r.Next(stop)
+						if err != nil {
+							break
+						}
+						var w, i int
+						if _, err := fmt.Sscan(string(b.Data), &w, &i); err != nil {
+							t.Error(err)
+						}
+						if i <= last[w] {
+							t.Errorf("%d of writer %d came after %d", i, w, last[w])
+						}
+						last[w] = i
+						if n%7 != 0 {
+							continue
+						}
+						if err := r.Ack(t.Context(), b.Sequence); err != nil {
+							t.Error(err)
+						}
+					}
+					for w := range last { // what was not acknowledged comes again
+						last[w] = 0
+					}
+					r.Close()
+				}
+			})
+		}
+		for w := range writers {
+			writing.Go(func() {
+				for i := range batches {
+					put(t, o, fmt.Sprint("k", i%keys), 1, fmt.Sprint(w, " ", i+1, " ", strings.Repeat("x", 1000)))
+				}
+			})
+		}
+		for range 50 {
+			if err := engine.Compact(o); err != nil {
+				t.Error(err)
+			}
+			o.Backlog()
+		}
+		writing.Wait()
+		cancel()
+		reading.Wait()
+		for key := range keys {
+			name := fmt.Sprint("k", key)
+			r := reader(t, o, name)
+			for range o.Backlog()[name].Records {
+				ack(t, r, next(t, r).Sequence)
+				delivered[key]++
+			}
+		}
+		backlog(t, o, map[string]int{})
+		t.Log(d.all(), delivered)
+	})
+}

@@ -220,20 +220,26 @@ func (o *Outbox) purge(ctx context.Context, upTo uint64, key string) error {
 	var option jetstream.StreamPurgeOpt
 	gone := o.batches
 	if key != "" {
-		option = jetstream.WithPurgeSubject(outboxPrefix + key)
+		option, o.tail = jetstream.WithPurgeSubject(outboxPrefix+key), 0
 	} else {
 		option = jetstream.WithPurgeSequence(upTo)
+		if upTo > o.tail {
+			o.tail = 0
+		}
 		o.mu.Lock()
 		gone = int(min(uint64(gone), upTo-min(o.oldest, upTo)))
 		o.mu.Unlock()
 	}
-	if err := o.engine.guard.holds(outboxStream, o.batches-gone, true); err != nil {
+	if err := o.engine.guard.holds(o.batches-gone, o.tail); err != nil {
 		return err
 	}
 	if err := o.stream.Purge(ctx, option); err != nil {
 		return fmt.Errorf("purge: %w", err)
 	}
-	return o.look(ctx)
+	if err := o.look(ctx); err != nil {
+		return err
+	}
+	return o.engine.guard.holds(o.batches, o.tail)
 }
 
 // look takes over from the store what is in it.
@@ -247,5 +253,5 @@ func (o *Outbox) look(ctx context.Context) error {
 	o.mu.Lock()
 	o.oldest = max(o.oldest, info.State.FirstSeq)
 	o.mu.Unlock()
-	return o.engine.guard.holds(outboxStream, o.batches, false)
+	return nil
 }
