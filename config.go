@@ -98,6 +98,7 @@ type LoggingConfig struct {
 	CloudWatchLogs *LogTarget
 	Firehose       *LogTarget
 	Spool          Spool
+	Retry          Retry
 }
 
 // LogTarget is where one kind of destination is: the AWS service, an endpoint
@@ -107,14 +108,21 @@ type LogTarget struct {
 	PathStyle bool          // S3: the bucket stands in the path of the URL and not in its host; with Endpoint only
 	Region    string        // that requests are signed for; "" = that of the logging configuration
 	Directory string        // folder of local files of the same layout; not with Endpoint; "" = none
-	Flush     time.Duration // how long a record waits for others, 100 ms to 1 h; 0 = 5 min for S3, else 5 s
+	Flush     time.Duration // how long a record waits for others, 10 ms to 1 h; 0 = 5 min for S3, else 5 s
 }
 
 // Spool bounds what waits on disk for destinations that do not take it. Past
 // either bound the oldest records are dropped. Source: spec logging 7.
 type Spool struct {
-	MaxBytes int64         // 1 MiB to 1 TiB; 0 = 1 GiB
+	MaxBytes int64         // 256 KiB to 1 TiB; 0 = 1 GiB
 	MaxAge   time.Duration // 1 s to 8760 h; 0 = 24 h
+}
+
+// Retry bounds the attempts at a destination that does not take its records; they
+// go on until it does. Source: spec logging 7.
+type Retry struct {
+	Timeout  time.Duration // of one attempt, 100 ms to 1 min; 0 = 10 s
+	MaxPause time.Duration // the longest between two attempts, 10 ms to 10 s; 0 = 10 s
 }
 
 // MetricsConfig says where metrics are pushed to.
@@ -159,10 +167,16 @@ const (
 	maxReviewTimeout     = 10 * time.Second       // the sender waits that long for the answer
 	defaultS3Flush       = 5 * time.Minute        // spec logging 4
 	defaultFlush         = 5 * time.Second        // spec logging 5 and 6
-	minFlush             = 100 * time.Millisecond // below it batches are single records
+	minFlush             = 10 * time.Millisecond  // below it batches are single records
 	maxFlush             = time.Hour              // an S3 object holds one hour at most
 	defaultSpoolAge      = 24 * time.Hour
 	maxSpoolAge          = 365 * 24 * time.Hour
+	defaultAttempt       = 10 * time.Second // spec logging 7
+	minAttempt           = 100 * time.Millisecond
+	maxAttempt           = time.Minute
+	defaultPause         = 10 * time.Second // spec logging 7
+	minPause             = 10 * time.Millisecond
+	maxPause             = 10 * time.Second
 	defaultInterval      = time.Minute // the service's data is by the minute
 	maxInterval          = time.Hour
 )
@@ -171,10 +185,10 @@ const (
 const (
 	defaultConcurrency = 256 // spec review-handler 4
 	maxConcurrency     = 10_000
-	maxRepeats         = 500     // the longest message
-	defaultSpoolBytes  = 1 << 30 // design interface.md
-	minSpoolBytes      = 1 << 20 // some batches must fit
-	maxSpoolBytes      = 1 << 40 // more is a typing error
+	maxRepeats         = 500       // the longest message
+	defaultSpoolBytes  = 1 << 30   // design interface.md
+	minSpoolBytes      = 256 << 10 // some batches must fit
+	maxSpoolBytes      = 1 << 40   // more is a typing error
 	defaultNamespace   = "AWS/IVSChat"
 )
 
@@ -190,7 +204,7 @@ func Defaults(m Mode) Config {
 		TokenLifetime: defaultTokenLifetime,
 		Window:        defaultWindow,
 		Drain:         defaultDrain,
-		Logging:       LoggingConfig{Spool: Spool{MaxBytes: defaultSpoolBytes, MaxAge: defaultSpoolAge}},
+		Logging:       LoggingConfig{Spool: Spool{MaxBytes: defaultSpoolBytes, MaxAge: defaultSpoolAge}, Retry: Retry{Timeout: defaultAttempt, MaxPause: defaultPause}},
 	}
 	if m == Dev {
 		c.Account = devAccount
@@ -231,6 +245,8 @@ func (c Config) filled() Config {
 	}
 	c.Logging.Spool.MaxBytes = cmp.Or(c.Logging.Spool.MaxBytes, d.Logging.Spool.MaxBytes)
 	c.Logging.Spool.MaxAge = cmp.Or(c.Logging.Spool.MaxAge, d.Logging.Spool.MaxAge)
+	c.Logging.Retry.Timeout = cmp.Or(c.Logging.Retry.Timeout, d.Logging.Retry.Timeout)
+	c.Logging.Retry.MaxPause = cmp.Or(c.Logging.Retry.MaxPause, d.Logging.Retry.MaxPause)
 	if c.Metrics.CloudWatch != nil {
 		m := *c.Metrics.CloudWatch
 		m.Interval = cmp.Or(m.Interval, defaultInterval)

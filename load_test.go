@@ -74,6 +74,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"logging.firehose.endpoint": "http://127.0.0.1:9004", "logging.firehose.region": "eu-west-1",
 		"logging.firehose.directory": "/logs", "logging.firehose.flush": "1s",
 		"logging.spool.max_bytes": "2GiB", "logging.spool.max_age": "1h",
+		"logging.retry.timeout": "2s", "logging.retry.max_pause": "300ms",
 		"metrics.cloudwatch.endpoint": "http://127.0.0.1:9005", "metrics.cloudwatch.region": "eu-west-1",
 		"metrics.cloudwatch.interval": "10s", "metrics.cloudwatch.namespace": "Chat",
 	}

@@ -104,7 +104,13 @@ func loggingSettings() (s []Setting) {
 			set:  size(func(c *Config) *int64 { return &c.Logging.Spool.MaxBytes }, minSpoolBytes, maxSpoolBytes)},
 		Setting{Key: "logging.spool.max_age", Form: "DURATION", Default: plain(defaultSpoolAge),
 			Help: "How long a record waits for its destination; then it is dropped.",
-			set:  duration(func(c *Config) *time.Duration { return &c.Logging.Spool.MaxAge }, time.Second, maxSpoolAge)})
+			set:  duration(func(c *Config) *time.Duration { return &c.Logging.Spool.MaxAge }, time.Second, maxSpoolAge)},
+		Setting{Key: "logging.retry.timeout", Form: "DURATION", Default: plain(defaultAttempt),
+			Help: "How long one attempt at a destination may take, up to 1m.",
+			set:  duration(func(c *Config) *time.Duration { return &c.Logging.Retry.Timeout }, minAttempt, maxAttempt)},
+		Setting{Key: "logging.retry.max_pause", Form: "DURATION", Default: plain(defaultPause),
+			Help: "The longest pause between two attempts at a destination that fails, up to 10s.",
+			set:  duration(func(c *Config) *time.Duration { return &c.Logging.Retry.MaxPause }, minPause, maxPause)})
 }
 
 func metricsSettings() []Setting {

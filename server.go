@@ -14,10 +14,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hubbub/chatlog"
 	"hubbub/chattoken"
 	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/registry"
+	"hubbub/review"
 )
 
 // Server is a running Hubbub. Its methods may be called from many goroutines.
@@ -29,6 +31,8 @@ type Server struct {
 	store                 *engine.Engine
 	registry              *registry.Registry
 	keys                  *chattoken.KeyRing
+	review                *review.Reviewer // nil without a `review` section
+	destinations          *chatlog.Destinations
 	policies              *policies
 	certificate           *certificate // nil without TLS
 	room                  ivschat.ARN
@@ -37,6 +41,7 @@ type Server struct {
 	steps []step // what Close undoes, last first
 
 	// Shared.
+	logs      atomic.Pointer[chatlog.Log] // nil until it runs
 	ready     atomic.Bool
 	failed    chan error
 	loops     sync.WaitGroup // everything that runs until stopLoops
@@ -56,6 +61,8 @@ type step struct {
 const (
 	answersLimit = 10 * time.Second // calls of the control plane that are under way
 	drainLimit   = 5 * time.Second  // beyond Config.Drain
+	reviewLimit  = 2 * time.Second  // calls of handlers are ended, not waited for
+	logsLimit    = 10 * time.Second // what is not delivered by then stays in the store
 	storeLimit   = 10 * time.Second
 	adminLimit   = 2 * time.Second
 )

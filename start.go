@@ -68,7 +68,7 @@ func (s *Server) start(ctx context.Context) error {
 	secret := newSecret()
 	s.serveHTTP("admin", adminLimit, s.admin, s.adminServer(metrics, secret))
 
-	keys, used, err := s.openStore(ctx, limits)
+	keys, used, err := s.openStore(ctx, limits, metrics)
 	if err != nil {
 		return err
 	}
@@ -106,7 +106,7 @@ const maxStrangers = 16 << 10
 const fewFiles = 10_000
 
 // openStore opens the engine and what is kept in it.
-func (s *Server) openStore(ctx context.Context, limits quota.Limits) (*engine.Bucket, *engine.Once, error) {
+func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics prometheus.Registerer) (*engine.Bucket, *engine.Once, error) {
 	c := s.config
 	o := engine.Options{Log: s.log.With("component", "store")}
 	if c.Data != Memory {
@@ -132,17 +132,21 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits) (*engine.Bu
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := s.openDestinations(ctx); err != nil {
+		return nil, nil, err
+	}
 	s.registry, err = registry.Open(ctx, registry.Options{
-		Engine: e, Limits: limits,
-		// Nothing invokes handlers yet; dev lets a room name one, so that what
-		// makes rooms can be tried out.
-		AcceptHandler: func(string) bool { return c.Mode == Dev },
-		Log:           s.log.With("component", "registry"),
+		Engine: e, Limits: limits, AcceptHandler: s.acceptHandler,
+		CheckDestination: s.destinations.Check, ConfigurationChanged: s.configurationChanged,
+		Log: s.log.With("component", "registry"),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	return keys, used, nil
+	if err := s.startLogs(ctx, metrics); err != nil {
+		return nil, nil, err
+	}
+	return keys, used, s.openReview(ctx, metrics)
 }
 
 // leaveAddress tells commands of the same user where this server is, and what it
@@ -170,7 +174,7 @@ func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *
 		o.MaxHandshakes = int(max(files/4, 1))
 	}
 	h := hub.New(hub.Options{
-		Registry: s.registry, Tokens: s.keys, Used: used, Quota: counters,
+		Registry: s.registry, Tokens: s.keys, Used: used, Quota: counters, Review: s.review, Record: s.logs.Load().Add,
 		Blocked: func(account string) bool { return s.policies.current().Blocked(account) },
 		Serves:  s.serves,
 		Socket:  o, Log: s.log, Metrics: metrics,

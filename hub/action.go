@@ -20,13 +20,12 @@ func (h *Hub) Message(c *socket.Conn, frame []byte) {
 	if malformed == nil {
 		h.metrics.requests[labels[a.Name]].Inc()
 	}
-	room, err := h.check(v, &a, malformed, len(frame), now)
-	if err == nil {
-		err = h.perform(v, &a, id, room, now)
-	}
-	if err != nil && !errors.Is(err, errDisconnected) {
+	settings, err := h.check(v, &a, malformed, len(frame), now)
+	if err != nil {
 		h.refuse(v, id, a.RequestID, err)
+		return
 	}
+	h.arrange(&request{hub: h, viewer: v, Action: a, id: id, settings: settings, received: now})
 }
 
 // check asks everything that an action must satisfy before it costs the room
@@ -95,37 +94,4 @@ func (h *Hub) take(r *room, action ivschat.ActionName, settings *ivschat.Room, n
 		_, ok := h.quota.Take(r.scope, quota.DisconnectUser, now)
 		return ok
 	}
-}
-
-// perform does what the action asks, and sends everybody the frame that says so.
-func (h *Hub) perform(v *viewer, a *ivschat.Action, id string, settings *ivschat.Room, now time.Time) error {
-	var deliveries int
-	var ended *ending
-	switch a.Name {
-	case ivschat.SendMessage:
-		// The message has its id, its time and its place among its sender's from
-		// here on. This is where the room's review handler is asked: whoever
-		// does so returns at once, delivers a sender's messages in their order as
-		// the verdicts come, and refuses with this id.
-		if !allowed(settings) {
-			return ivschat.Refuse(ivschat.Rejected, ivschat.TextRejected)
-		}
-		m := ivschat.Message{ID: id, RequestID: a.RequestID, Attributes: a.Attributes, Content: a.Content, SendTime: now, Sender: v.sender}
-		deliveries, ended = v.room.deliver(v, socket.NewFrame(m.Encode()))
-	case ivschat.DeleteMessage:
-		e := ivschat.MessageDeleted(id, a.RequestID, a.ID, a.Reason, now)
-		deliveries, ended = v.room.deliver(v, socket.NewFrame(e.Encode()))
-	case ivschat.DisconnectUser:
-		e := ivschat.UserDisconnected(id, a.RequestID, a.UserID, a.Reason, now)
-		deliveries, ended = v.room.disconnect(v, socket.NewFrame(e.Encode()), a.UserID, closeText(a.Reason))
-	}
-	h.metrics.deliveries[labels[a.Name]].Add(float64(deliveries))
-	return ended.refusal()
-}
-
-// allowed is the verdict on a message that nothing can review: that of the
-// room's fallbackResult. Source: spec review-handler 4.
-func allowed(settings *ivschat.Room) bool {
-	handler := settings.MessageReviewHandler
-	return handler == nil || handler.URI == "" || handler.FallbackResult != ivschat.FallbackDeny
 }

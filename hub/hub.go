@@ -15,6 +15,7 @@ import (
 	"hubbub/ivschat"
 	"hubbub/quota"
 	"hubbub/registry"
+	"hubbub/review"
 	"hubbub/socket"
 )
 
@@ -25,6 +26,15 @@ type Options struct {
 	Tokens   *chattoken.KeyRing
 	Used     *engine.Once
 	Quota    *quota.Counters
+
+	// Review asks the rooms' message review handlers; nil means that nothing is
+	// invoked and each room's fallback decides.
+	Review *review.Reviewer
+
+	// Record takes what the viewers of a room with logging configurations get; nil
+	// means that nothing is logged. It is called in the order of the room, under
+	// its lock: it must not wait for anything.
+	Record func(ivschat.Record)
 
 	// Blocked says whether the account is pending verification; nil means that
 	// none is. It is asked at each handshake and action and must be cheap.
@@ -49,6 +59,8 @@ type Hub struct {
 	tokens   *chattoken.KeyRing
 	used     *engine.Once
 	quota    *quota.Counters
+	review   *review.Reviewer // nil without one
+	record   func(ivschat.Record)
 	blocked  func(account string) bool
 	serves   func(ivschat.Scope) bool
 	now      func() time.Time
@@ -59,7 +71,7 @@ type Hub struct {
 
 	// Shared.
 	refusals, lives *frequency // of records in the log
-	numbers         atomic.Uint64
+	numbers         atomic.Uint32
 
 	mu        sync.Mutex
 	rooms     map[ivschat.ARN]*room
@@ -69,11 +81,14 @@ type Hub struct {
 // New makes a hub. Serve makes it accept viewers.
 func New(o Options) *Hub {
 	h := &Hub{
-		registry: o.Registry, tokens: o.Tokens, used: o.Used, quota: o.Quota,
+		registry: o.Registry, tokens: o.Tokens, used: o.Used, quota: o.Quota, review: o.Review, record: o.Record,
 		blocked: o.Blocked, serves: o.Serves, now: o.Now, log: o.Log,
 		metrics: newMetrics(o.Metrics), patience: storePatience,
 		refusals: newFrequency(10, 50), lives: newFrequency(100, 500),
 		rooms: map[ivschat.ARN]*room{},
+	}
+	if h.record == nil {
+		h.record = func(ivschat.Record) {}
 	}
 	if h.blocked == nil {
 		h.blocked = func(string) bool { return false }
@@ -106,7 +121,9 @@ func (h *Hub) Serve(l net.Listener) error { return h.sockets.Serve(l) }
 // or to the next start.
 func (h *Hub) Drain(ctx context.Context, over time.Duration) { h.sockets.Drain(ctx, over) }
 
-// Close drops all viewers and returns when nothing of the hub runs any more.
+// Close drops all viewers and returns when nothing of the hub runs any more, but
+// for messages under review: they are delivered, to the log if to nobody else,
+// until the Reviewer is closed.
 func (h *Hub) Close() { h.sockets.Close() }
 
 // Viewers is the number of connections.
@@ -123,7 +140,7 @@ func (h *Hub) enter(arn ivschat.ARN, scope ivschat.Scope) *room {
 	h.sweep()
 	r := h.rooms[arn]
 	if r == nil {
-		r = &room{arn: arn, scope: scope, group: h.sockets.NewGroup(), users: map[string]*viewer{}}
+		r = &room{arn: arn, scope: scope, record: h.record, group: h.sockets.NewGroup(), users: map[string]*viewer{}}
 		h.rooms[arn] = r
 	}
 	if r.held++; r.held == 1 {
@@ -135,6 +152,11 @@ func (h *Hub) enter(arn ivschat.ARN, scope ivschat.Scope) *room {
 // exit gives back what enter and the connection quota gave.
 func (h *Hub) exit(r *room) {
 	h.quota.Disconnected(r.scope)
+	h.leaveRoom(r)
+}
+
+// leaveRoom ends one hold on the room.
+func (h *Hub) leaveRoom(r *room) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.held--; r.held == 0 {

@@ -85,9 +85,7 @@ func start(t testing.TB, change ...func(*setup)) *node {
 	t.Cleanup(func() {
 		n.Close()
 		<-served
-		if held := n.quotaHeld(); held != 0 {
-			t.Errorf("%d connections of the quota were never given back", held)
-		}
+		eventually(t, "every hold is given back", func() bool { return n.quotaHeld() == 0 })
 		if err := e.Close(context.Background()); err != nil {
 			t.Error(err)
 		}

@@ -6,23 +6,23 @@ import (
 	"unicode/utf8"
 
 	"hubbub/ivschat"
-	"hubbub/socket"
 )
 
 // The operations of the control plane that reach viewers. They go through the
 // same ordered stream of the room as what the viewers send. A room without
-// viewers takes them too; one that does not exist refuses them with NotFound.
+// viewers takes them too, for its log; one that does not exist refuses them with NotFound.
 // Their quotas and permissions are the caller's to check.
 
 // SendEvent sends everybody in the room an event and returns its id. nil
 // attributes are sent as null. Source: API reference, SendEvent.
 func (h *Hub) SendEvent(_ context.Context, arn ivschat.ARN, name string, attributes map[string]string) (id string, err error) {
 	h.metrics.requests[sendEvent].Inc()
-	if _, err := h.registry.Room(arn); err != nil {
+	settings, err := h.registry.Room(arn)
+	if err != nil {
 		return "", err
 	}
 	e := ivschat.Event{ID: ivschat.NewID(), Name: name, Attributes: attributes, SendTime: h.now()}
-	h.tell(arn, sendEvent, e)
+	h.tell(settings, sendEvent, e)
 	return e.ID, nil
 }
 
@@ -30,11 +30,12 @@ func (h *Hub) SendEvent(_ context.Context, arn ivschat.ARN, name string, attribu
 // the event's id. Source: API reference, DeleteMessage.
 func (h *Hub) DeleteMessage(_ context.Context, arn ivschat.ARN, id, reason string) (string, error) {
 	h.metrics.requests[deleteMessage].Inc()
-	if _, err := h.registry.Room(arn); err != nil {
+	settings, err := h.registry.Room(arn)
+	if err != nil {
 		return "", err
 	}
 	e := ivschat.MessageDeleted(ivschat.NewID(), "", id, reason, h.now())
-	h.tell(arn, deleteMessage, e)
+	h.tell(settings, deleteMessage, e)
 	return e.ID, nil
 }
 
@@ -42,21 +43,35 @@ func (h *Hub) DeleteMessage(_ context.Context, arn ivschat.ARN, id, reason strin
 // the user; that there is none is a success. Source: API reference, DisconnectUser.
 func (h *Hub) DisconnectUser(_ context.Context, arn ivschat.ARN, userID, reason string) error {
 	h.metrics.requests[disconnectUser].Inc()
-	if _, err := h.registry.Room(arn); err != nil {
+	settings, err := h.registry.Room(arn)
+	if err != nil {
 		return err
 	}
+	e := ivschat.UserDisconnected(ivschat.NewID(), "", userID, reason, h.now())
+	d := newDispatch(settings, ivschat.EventRecord, e.SendTime, e.Encode())
 	if r := h.find(arn); r != nil {
-		e := ivschat.UserDisconnected(ivschat.NewID(), "", userID, reason, h.now())
-		deliveries, _ := r.disconnect(nil, socket.NewFrame(e.Encode()), userID, closeText(reason))
+		deliveries, _ := r.disconnect(nil, d, userID, closeText(reason))
 		h.metrics.deliveries[disconnectUser].Add(float64(deliveries))
+		return nil
 	}
+	h.recordAlone(d)
 	return nil
 }
 
-func (h *Hub) tell(arn ivschat.ARN, l label, e ivschat.Event) {
-	if r := h.find(arn); r != nil {
-		deliveries, _ := r.deliver(nil, socket.NewFrame(e.Encode()))
+func (h *Hub) tell(settings *ivschat.Room, l label, e ivschat.Event) {
+	d := newDispatch(settings, ivschat.EventRecord, e.SendTime, e.Encode())
+	if r := h.find(settings.ARN); r != nil {
+		deliveries, _ := r.deliver(nil, d)
 		h.metrics.deliveries[l].Add(float64(deliveries))
+		return
+	}
+	h.recordAlone(d)
+}
+
+// recordAlone logs what nobody on this node sees.
+func (h *Hub) recordAlone(d dispatch) {
+	if len(d.record.Configurations) > 0 {
+		h.record(d.record)
 	}
 }
 

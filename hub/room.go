@@ -12,11 +12,12 @@ import (
 // room is a chat room as long as it has viewers on this node.
 type room struct {
 	// Set by Hub.enter, read-only after.
-	arn   ivschat.ARN
-	scope ivschat.Scope
+	arn    ivschat.ARN
+	scope  ivschat.Scope
+	record func(ivschat.Record)
 
 	// Guarded by Hub.mu.
-	held      int       // connections that hold the room: viewers and handshakes on their way
+	held      int       // holds: viewers, handshakes on their way, requests that wait
 	deserted  time.Time // when held became 0
 	lingering bool      // is in Hub.lingering
 
@@ -24,7 +25,7 @@ type room struct {
 	// for all viewers before anything that comes later. Nothing waits under it.
 	mu    sync.Mutex
 	group *socket.Group
-	users map[string]*viewer // the first connection of each user; the others by viewer.next. Those whose session ended are here until they are closed
+	users map[string]*viewer // the first connection of each user; the others by viewer.next. Those whose session ended are here until they are closed, those with waiting requests until these are done
 	rate  quota.Bucket       // of SEND_MESSAGE, all viewers together
 }
 
@@ -46,6 +47,7 @@ func (r *room) leave(v *viewer, e *ending, last *socket.Frame) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e == gone {
+		v.gone = true
 		r.forget(v)
 	}
 	if v.ending.Load() != nil {
@@ -59,8 +61,21 @@ func (r *room) leave(v *viewer, e *ending, last *socket.Frame) bool {
 	return true
 }
 
-// forget takes the viewer from the list of its user's connections, if it is there.
+// finished ends the waiting of one of the viewer's requests.
+func (r *room) finished(v *viewer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if v.waiting--; v.gone {
+		r.forget(v)
+	}
+}
+
+// forget takes the viewer from the list of its user's connections, if it is there
+// and none of its requests wait.
 func (r *room) forget(v *viewer) {
+	if v.waiting > 0 {
+		return
+	}
 	switch {
 	case v.prev != nil:
 		v.prev.next = v.next
@@ -77,31 +92,36 @@ func (r *room) forget(v *viewer) {
 	v.prev, v.next = nil, nil
 }
 
-// deliver queues the frame for every viewer and says for how many. If its sender
-// (nil for the control plane) ended meanwhile, nobody gets it and ended says so:
-// after the event that disconnects a user there is nothing more of that user.
-func (r *room) deliver(sender *viewer, f *socket.Frame) (deliveries int, ended *ending) {
+// deliver queues the frame for every viewer and its record for the log, and says
+// for how many. If its sender (nil for the control plane) was disconnected
+// meanwhile, nobody gets it: after the event that disconnects a user there is
+// nothing more of that user. A sender whose session or connection ended is
+// another matter: the request was received before.
+func (r *room) deliver(sender *viewer, d dispatch) (deliveries int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if sender != nil {
-		if e := sender.ending.Load(); e != nil {
-			return 0, e
-		}
+	return r.send(sender, d)
+}
+
+// send is deliver for who holds r.mu.
+func (r *room) send(sender *viewer, d dispatch) (deliveries int, err error) {
+	if sender != nil && sender.ending.Load() == disconnected {
+		return 0, errDisconnected
 	}
-	return r.group.Send(f), nil
+	if len(d.record.Configurations) > 0 {
+		r.record(d.record)
+	}
+	return r.group.Send(d.frame), nil
 }
 
 // disconnect is deliver, and then ends every connection of the user with close
 // code 1000 and the text, behind the frame. Source: spec messaging 3.3.
-func (r *room) disconnect(sender *viewer, f *socket.Frame, userID, text string) (deliveries int, ended *ending) {
+func (r *room) disconnect(sender *viewer, d dispatch, userID, text string) (deliveries int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if sender != nil {
-		if e := sender.ending.Load(); e != nil {
-			return 0, e
-		}
+	if deliveries, err = r.send(sender, d); err != nil {
+		return 0, err
 	}
-	deliveries = r.group.Send(f)
 	for v := r.users[userID]; v != nil; {
 		next := v.next
 		v.prev, v.next = nil, nil

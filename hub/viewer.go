@@ -21,18 +21,22 @@ type viewer struct {
 	// Set by the handshake, conn by Open; read-only after.
 	room         *room
 	conn         *socket.Conn
-	number       uint64 // tells viewers apart in the log
 	userID       string
 	sender       ivschat.Sender // the user and the token's attributes, encoded
 	expires      int64          // end of the session, in seconds of Unix time
+	number       uint32         // tells viewers apart in the log
 	capabilities ivschat.Capability
 
-	rate quota.Bucket // owned by Message
+	// Guarded by room.mu.
+	gone       bool    // the connection has ended
+	waiting    uint16  // requests that wait for their turn; maxWaiting at most
+	prev, next *viewer // of the same user; both ways, since a user may have very many
 
-	// Of the same user; guarded by room.mu. Both ways, since a user may have very many.
-	prev, next *viewer
+	// Owned by Message.
+	rate  quota.Bucket
+	turns *turns // nil while nothing waits for a verdict
 
-	ending atomic.Pointer[ending] // nil while the viewer is in its room; set once, under room.mu
+	ending atomic.Pointer[ending] // nil while the viewer is in its room; set under room.mu
 }
 
 // ending is why a viewer is no longer in its room.
@@ -159,7 +163,7 @@ func (h *Hub) logViewer(what string, v *viewer, more ...slog.Attr) {
 	if !h.log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", v.number), slog.String("user", hashed(v.userID))}, more...)
+	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", uint64(v.number)), slog.String("user", hashed(v.userID))}, more...)
 	h.log.LogAttrs(context.Background(), level, what, attrs...)
 }
 

@@ -1,0 +1,154 @@
+package hubbub
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hubbub/chatlog"
+	"hubbub/engine"
+	"hubbub/ivschat"
+	"hubbub/review"
+)
+
+// What a server calls outside of itself: review handlers and the destinations of
+// chat logs.
+
+// devCredentials sign what Dev sends to endpoints of the operator's own, if the
+// usual chain of the AWS SDK has no credentials: a laptop has none. Serve has no
+// such fallback.
+func (c Config) devCredentials() aws.CredentialsProvider {
+	if c.Mode == Serve {
+		return nil
+	}
+	return credentials.NewStaticCredentialsProvider(DevAccessKeyID, DevSecretKey, "")
+}
+
+// openReview makes what asks the rooms' review handlers. Without a `review`
+// section there is nothing.
+func (s *Server) openReview(ctx context.Context, metrics prometheus.Registerer) error {
+	c := s.config.Review
+	if c == nil {
+		return nil
+	}
+	r, err := review.New(ctx, review.Options{
+		Timeout: c.Timeout, Concurrency: c.Concurrency, Handlers: c.Handlers, Default: c.Default,
+		DevCredentials: s.config.devCredentials(), Log: s.log.With("component", "review"), Metrics: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.review = r
+	s.undo("message review", reviewLimit, func(context.Context) error {
+		r.Close()
+		return nil
+	})
+	return nil
+}
+
+// acceptHandler says whether a room may name a review handler. Dev without a
+// `review` section takes every one, so that what makes rooms can be tried out.
+func (s *Server) acceptHandler(uri string) bool {
+	if s.review == nil {
+		return s.config.Mode == Dev
+	}
+	return s.review.Accepts(uri)
+}
+
+// openDestinations makes what reaches the destinations of chat logs. Dev keeps
+// those of a kind that is not configured as files below its data.
+func (s *Server) openDestinations(ctx context.Context) error {
+	c := s.config.Logging
+	targets := chatlog.Targets{S3: target(c.S3), CloudWatchLogs: target(c.CloudWatchLogs), Firehose: target(c.Firehose),
+		DevCredentials: s.config.devCredentials(), Log: s.log.With("component", "chatlog")}
+	if s.config.Mode == Dev {
+		root, err := s.logFolder()
+		if err != nil {
+			return err
+		}
+		for _, kind := range []struct {
+			name string
+			at   **chatlog.Target
+		}{{"s3", &targets.S3}, {"cloudwatch_logs", &targets.CloudWatchLogs}, {"firehose", &targets.Firehose}} {
+			if *kind.at == nil {
+				*kind.at = &chatlog.Target{Directory: filepath.Join(root, kind.name)}
+			}
+		}
+	}
+	d, err := chatlog.OpenDestinations(ctx, targets)
+	if err != nil {
+		return err
+	}
+	s.destinations = d
+	s.undo("log destinations", adminLimit, func(context.Context) error {
+		d.Close()
+		return nil
+	})
+	return nil
+}
+
+// target is what the settings say of one kind of destination.
+func target(t *LogTarget) *chatlog.Target {
+	if t == nil {
+		return nil
+	}
+	return &chatlog.Target{Endpoint: t.Endpoint, PathStyle: t.PathStyle, Region: t.Region, Directory: t.Directory, Flush: t.Flush}
+}
+
+// logFolder is where Dev's own destinations are: a temporary folder, which goes
+// with the server, if nothing is kept.
+func (s *Server) logFolder() (string, error) {
+	if s.config.Data != Memory {
+		return filepath.Join(s.config.Data, "logs"), nil
+	}
+	folder, err := os.MkdirTemp("", "hubbub-logs-")
+	if err != nil {
+		return "", fmt.Errorf("make a folder for chat logs: %w", err)
+	}
+	s.undo("folder of chat logs", adminLimit, func(context.Context) error { return os.RemoveAll(folder) })
+	return folder, nil
+}
+
+// startLogs goes on with the delivery of chat logs. At the end it brings what is
+// there, for a bounded time; the rest waits in the store for the next start.
+func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) error {
+	c := s.config.Logging
+	outbox, err := s.store.Outbox(ctx, engine.OutboxOptions{MaxBytes: c.Spool.MaxBytes, MaxAge: c.Spool.MaxAge,
+		Dropped: func(key string, records int, why engine.DropReason) { s.dropped(key, records, why) }})
+	if err != nil {
+		return err
+	}
+	l, err := chatlog.New(ctx, chatlog.Options{
+		Outbox: outbox, Configuration: s.registry.LoggingConfiguration, Open: s.destinations.Open,
+		Retry: chatlog.Retry{Timeout: c.Retry.Timeout, MaxPause: c.Retry.MaxPause},
+		Log:   s.log, Metrics: metrics,
+	})
+	if err != nil {
+		return err
+	}
+	s.logs.Store(l)
+	s.undo("chat logs", logsLimit, l.Close)
+	return nil
+}
+
+// dropped tells the chat logs what the store dropped; what it drops while it is
+// opened nobody counts yet, but the log says it.
+func (s *Server) dropped(key string, records int, why engine.DropReason) {
+	if l := s.logs.Load(); l != nil {
+		l.OutboxDropped(key, records, why)
+		return
+	}
+	s.log.Error("records of chat logs were dropped", "component", "chatlog", "configuration", key, "records", records, "reason", string(why))
+}
+
+// configurationChanged tells the chat logs of a logging configuration.
+func (s *Server) configurationChanged(arn ivschat.ARN) {
+	if l := s.logs.Load(); l != nil {
+		l.Changed(arn)
+	}
+}
