@@ -35,7 +35,7 @@ func examples(t *testing.T, document, language string) (blocks []string) {
 // TestTheExamplesOfTheDocumentationAreAccepted checks the configuration of
 // docs/operating.md with the principals of docs/iam.md, as an operator would who
 // pastes both; and that of docs/configuration.md, by itself and with each of the
-// sections shown below it.
+// sections shown below it and in docs/logging.md.
 func TestTheExamplesOfTheDocumentationAreAccepted(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) {
@@ -62,6 +62,9 @@ func TestTheExamplesOfTheDocumentationAreAccepted(t *testing.T) {
 	page := examples(t, "docs/configuration.md", "yaml")
 	accepted(page[0])
 	for _, sections := range page[1:] {
+		accepted(page[0] + sections)
+	}
+	for _, sections := range examples(t, "docs/logging.md", "yaml") {
 		accepted(page[0] + sections)
 	}
 }
