@@ -259,7 +259,10 @@ func (d *Destinations) open(region string, to ivschat.DestinationConfiguration) 
 		}
 		group, flush := to.CloudWatchLogs.LogGroupName, cmp.Or(t.Flush, lineFlush)
 		if t.Directory != "" {
-			file := func(room ivschat.ARN) string { return filepath.Join(fileName(group), fileName(logStream(room))+".log") }
+			// The name of the stream is ours, and its slashes make folders.
+			file := func(room ivschat.ARN) string {
+				return filepath.Join(fileName(group), filepath.FromSlash(logStream(room))+".log")
+			}
 			return &lineFiles{d.directories[t.Directory], "log group " + group, file, logEvents(flush)}, kindCloudWatchLogs
 		}
 		return &logGroup{d.cloudWatchLogs, group, cmp.Or(t.Region, region), flush}, kindCloudWatchLogs

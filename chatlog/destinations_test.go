@@ -119,7 +119,7 @@ var places = []struct {
 		return &place{
 			Destination: openPlace(t, chatlog.Targets{CloudWatchLogs: &chatlog.Target{Directory: path}}, toLogs),
 			lines: func(t *testing.T, room ivschat.ARN) []string {
-				return split(t, filesOf(t, path)["%2Fchat%2Flogs/aws%2FIVSChatLogs%2F1.0%2Froom_"+room.ID()+".log"])
+				return split(t, filesOf(t, path)["%2Fchat%2Flogs/aws/IVSChatLogs/1.0/room_"+room.ID()+".log"])
 			},
 			path: path, hide: hideFolder(t, path),
 		}

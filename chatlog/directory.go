@@ -300,7 +300,7 @@ func syncFolder(path string) error {
 // common file systems with its ending.
 const maxFileName = 240
 
-// fileName makes one file name of the name of a bucket, a group or a stream:
+// fileName makes one file name of the name of a bucket, a group or a delivery stream:
 // different ones of different names, and none that leads anywhere. What is not a
 // letter, a digit or one of "-_." is escaped, a leading dot too; a name that is
 // too long ends with its hash.

@@ -23,7 +23,7 @@ func TestNamesBecomeFiles(t *testing.T) {
 	stream := func(name string) ivschat.DestinationConfiguration {
 		return ivschat.DestinationConfiguration{Firehose: &ivschat.FirehoseDestination{DeliveryStreamName: name}}
 	}
-	const room = "/aws%2FIVSChatLogs%2F1.0%2Froom_abc123DEF456.log"
+	const room = "/aws/IVSChatLogs/1.0/room_abc123DEF456.log"
 	for _, c := range []struct {
 		name string
 		to   ivschat.DestinationConfiguration
