@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"time"
@@ -59,14 +60,27 @@ func withoutURL(err error) error {
 	return err
 }
 
+// connectTimeout bounds an attempt to connect. A message does not wait for it:
+// the connection is for the next one.
+const connectTimeout = 2 * time.Second
+
 // newClient makes a client on the transport that follows no redirect, reads no
 // more of an answer than can be valid, and keeps as many connections as there
-// are invocations.
-func newClient(t *http.Transport, concurrency int, idle time.Duration) *http.Client {
-	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, concurrency, 0
+// are invocations, until the reviewer is closed.
+func (r *Reviewer) newClient(t *http.Transport, idle time.Duration) *http.Client {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	t.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(r.ctx, cancel)() // the transport goes on after its request has ended
+		return dialer.DialContext(ctx, network, address)
+	}
+	t.TLSHandshakeTimeout = connectTimeout
+	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, r.concurrency, 0
 	t.IdleConnTimeout = idle
 	t.MaxResponseHeaderBytes = maxHeaderBytes
 	t.DisableCompression = true // the limit is for what was sent
+	r.idle = append(r.idle, t.CloseIdleConnections)
 	return &http.Client{
 		Transport:     limited{t},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -99,8 +99,7 @@ func (b *builder) target(h Handler) (target, error) {
 		rules, err := h.Rules.compile()
 		return target{rules: rules}, err
 	case h.HTTP != nil:
-		client := newClient(http.DefaultTransport.(*http.Transport).Clone(), b.reviewer.concurrency, httpIdle)
-		b.reviewer.idle = append(b.reviewer.idle, client.CloseIdleConnections)
+		client := b.reviewer.newClient(&http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}, httpIdle)
 		return target{caller: &httpCaller{client, h.HTTP.URL}}, nil
 	}
 	cfg, err := b.config(h.Lambda)
@@ -111,8 +110,7 @@ func (b *builder) target(h Handler) (target, error) {
 	if own, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
 		transport = own.GetTransport() // with the certificates of AWS_CA_BUNDLE
 	}
-	client := newClient(transport, b.reviewer.concurrency, lambdaIdle)
-	b.reviewer.idle = append(b.reviewer.idle, client.CloseIdleConnections)
+	client := b.reviewer.newClient(transport, lambdaIdle)
 	return target{caller: &lambdaCaller{lambda.NewFromConfig(*cfg, func(o *lambda.Options) {
 		o.HTTPClient = client
 		o.Retryer = aws.NopRetryer{} // there is no time for it

@@ -62,6 +62,7 @@ func TestWordsAreFoundWholeAndThroughObfuscation(t *testing.T) {
 		{"a number within a number", "1888 188 884", false},
 		{"a list of digits", "8, 8, 7", false},
 		{"one letter and many digits", "b008", false},
+		{"nothing but symbols", "@$$", false},
 
 		{"diacritics", "spám ŝṗàm", true},
 		{"combining characters", "s\u0336p\u0336a\u0336m\u0336", true},
