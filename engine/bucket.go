@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -147,8 +148,9 @@ func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want 
 
 // full says what NATS means when the store or its disk has no room.
 func full(api *jetstream.APIError) error {
-	switch api.ErrorCode {
-	case 10023, 10047: // insufficient resources, storage resources exceeded
+	switch {
+	case api.ErrorCode == 10023, api.ErrorCode == 10047, // insufficient resources, storage resources exceeded
+		strings.Contains(api.Description, "no space left on device"):
 		return fmt.Errorf("the store is full; make room on its disk and restart: %w", api)
 	}
 	return api

@@ -412,6 +412,9 @@ func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, key string, total po
 		return nil
 	}
 	k.unsure = true
+	if errors.Is(lost, context.DeadlineExceeded) {
+		return fmt.Errorf("the store did not say within %v that it has it: %w", writeTimeout, lost)
+	}
 	return lost
 }
 

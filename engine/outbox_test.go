@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -549,6 +551,30 @@ func TestOutboxOnAFullStore(t *testing.T) {
 	err = o.Append(soon(t), "k", 5, []byte("z"))
 	if err == nil || !strings.Contains(err.Error(), "the store is full") {
 		t.Error("a full store takes a batch, or does not say why not:", err)
+	}
+}
+
+// TestOutboxOnAStoreThatFails takes the stream's folder away while it is in use.
+func TestOutboxOnAStoreThatFails(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the write timeout")
+	}
+	dir := t.TempDir()
+	o := outbox(t, open(t, dir), engine.OutboxOptions{MaxBytes: smallBlocks})
+	put(t, o, "k", 1, "x")
+	if err := os.RemoveAll(filepath.Join(dir, "standalone", "jetstream", "$G", "streams", "CHATLOG")); err != nil {
+		t.Fatal(err)
+	}
+	start, err := time.Now(), error(nil)
+	for i := 0; err == nil; i++ { // until NATS wants a new block
+		if i == 100 {
+			t.Fatal("nothing is noticed")
+		}
+		start = time.Now()
+		err = o.Append(t.Context(), "k", 1, make([]byte, 6000))
+	}
+	if took := time.Since(start); took > 15*time.Second || !strings.Contains(err.Error(), "did not say") {
+		t.Errorf("after %v: %v", took, err)
 	}
 }
 

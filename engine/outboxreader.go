@@ -309,6 +309,11 @@ func (r *OutboxReader) end() (lost int) {
 	o.mu.Unlock()
 	_ = subscription.Unsubscribe() // fails if the connection is closed
 	r.acks.Wait()
+	// NATS writes what is acknowledged down later, and may forget it at its own end;
+	// a reset writes it now.
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	_, _ = o.stream.ResetConsumer(ctx, consumerOf(r.key)) // what is not written comes again
+	cancel()
 
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -233,7 +234,12 @@ func (o *Outbox) purge(ctx context.Context, upTo uint64, key string) error {
 	if err := o.engine.guard.holds(o.batches-gone, o.tail); err != nil {
 		return err
 	}
-	if err := o.stream.Purge(ctx, option); err != nil {
+	err := o.stream.Purge(ctx, option)
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api):
+		return fmt.Errorf("purge: %w", full(api))
+	case err != nil:
 		return fmt.Errorf("purge: %w", err)
 	}
 	if err := o.look(ctx); err != nil {
