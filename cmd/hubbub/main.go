@@ -5,6 +5,7 @@
 //	hubbub serve --config FILE   production
 //	hubbub check --config FILE   says what is wrong with a configuration
 //	hubbub key …                 makes access keys, rotates the keys of chat tokens
+//	hubbub logs cat SOURCE…      reads chat logs back
 //	hubbub version
 package main
 
@@ -34,6 +35,7 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run a server in production, from a configuration file."`
 	Check   checkCmd   `cmd:"" help:"Read a configuration and every file it names, and say what is wrong and what to write instead."`
 	Key     keyCmd     `cmd:"" help:"Make access keys; rotate the keys that seal chat tokens."`
+	Logs    logsCmd    `cmd:"" help:"Read chat logs back."`
 	Version versionCmd `cmd:"" help:"Print what this program was built from."`
 }
 

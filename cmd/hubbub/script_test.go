@@ -12,12 +12,15 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,6 +31,8 @@ import (
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/coder/websocket"
 	"github.com/go-json-experiment/json"
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -53,6 +58,7 @@ func TestScripts(t *testing.T) {
 			"viewer":      viewer,
 			"certificate": certificate,
 			"occupy":      occupy,
+			"bucket":      fakeBucket,
 		},
 	})
 }
@@ -275,4 +281,30 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Defer(func() { l.Close() })
 	ts.Setenv(args[0], l.Addr().String())
+}
+
+// bucket VAR FOLDER serves a folder's files as the objects of an S3 bucket of that
+// name until the script ends, and sets $VAR to the server's URL.
+func fakeBucket(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: bucket VAR FOLDER")
+	}
+	objects := s3mem.New()
+	ts.Check(objects.CreateBucket(args[1]))
+	root := ts.MkAbs(args[1])
+	ts.Check(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		key, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		content := ts.ReadFile(path)
+		_, err = objects.PutObject(args[1], filepath.ToSlash(key), nil, strings.NewReader(content), int64(len(content)), nil)
+		return err
+	}))
+	server := httptest.NewServer(gofakes3.New(objects, gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
