@@ -18,17 +18,18 @@ var floors = [][]string{
 	{"hubbub/cmd/hubbub"},
 	{"hubbub"},
 	{"hubbub/control", "hubbub/hub", "hubbub/chatlog"},
-	{"hubbub/registry", "hubbub/review", "hubbub/chattoken", "hubbub/iam", "hubbub/socket"},
+	{"hubbub/registry", "hubbub/review", "hubbub/cloudwatch", "hubbub/chattoken", "hubbub/iam", "hubbub/socket"},
 	{"hubbub/engine", "hubbub/sigv4", "hubbub/quota"},
 	{"hubbub/ivschat"},
 }
 
 // importers are the only packages that may import a package, whatever the floors say.
 var importers = map[string][]string{
-	"hubbub/control": {"hubbub"},
-	"hubbub/hub":     {"hubbub"},
-	"hubbub/chatlog": {"hubbub", "hubbub/cmd/hubbub"}, // the command reads logs back
-	"hubbub":         {"hubbub/cmd/hubbub"},
+	"hubbub/control":    {"hubbub"},
+	"hubbub/hub":        {"hubbub"},
+	"hubbub/chatlog":    {"hubbub", "hubbub/cmd/hubbub"}, // the command reads logs back
+	"hubbub/cloudwatch": {"hubbub"},
+	"hubbub":            {"hubbub/cmd/hubbub"},
 }
 
 // nats is the module path that only the engine may import.
