@@ -319,8 +319,8 @@ func (g *reading) add(l Line) (late bool, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if deletes != "" {
-		g.deleted[keyOf(l.Room, deletes)] = true
-		g.deleted[keyOf(anyRoom, deletes)] = true
+		g.deleted[copyKeyOf(l.Room, deletes)] = true
+		g.deleted[copyKeyOf(anyRoom, deletes)] = true
 	}
 	if !wanted {
 		return false, nil
@@ -335,7 +335,7 @@ type copyKey [16]byte
 // anyRoom is a room that has the ids of all rooms; no id of a room has a slash.
 const anyRoom = "/"
 
-func keyOf(room, id string) copyKey {
+func copyKeyOf(room, id string) copyKey {
 	sum := sha256.Sum256([]byte(room + "\x00" + id))
 	return copyKey(sum[:])
 }
@@ -343,9 +343,9 @@ func keyOf(room, id string) copyKey {
 // in says whether an id of a room is in a set; what has no room is in every room.
 func in(set map[copyKey]bool, room, id string) bool {
 	if room == "" {
-		return set[keyOf(anyRoom, id)]
+		return set[copyKeyOf(anyRoom, id)]
 	}
-	return set[keyOf(room, id)] || set[keyOf("", id)]
+	return set[copyKeyOf(room, id)] || set[copyKeyOf("", id)]
 }
 
 // maxSeen is when the older half of the remembered records is forgotten; each
@@ -367,7 +367,7 @@ func (g *reading) handOut(each func(*Line) error) func(*Line) error {
 		if g.seen[0] == nil || len(g.seen[0]) >= maxSeen {
 			g.seen[1], g.seen[0] = g.seen[0], make(map[copyKey]bool)
 		}
-		g.seen[0][keyOf(l.Room, l.ID)], g.seen[0][keyOf(anyRoom, l.ID)] = true, true
+		g.seen[0][copyKeyOf(l.Room, l.ID)], g.seen[0][copyKeyOf(anyRoom, l.ID)] = true, true
 		return each(l)
 	}
 }

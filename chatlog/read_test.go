@@ -46,8 +46,8 @@ func object(room, at, hash string) string {
 		room, t.Format("2006/01/02/15"), t.Format("20060102T1504"), hash)
 }
 
-// put makes files below a folder.
-func put(t *testing.T, files map[string]string) string {
+// logsIn makes files below a folder.
+func logsIn(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
@@ -126,7 +126,7 @@ func at(s string) time.Time {
 }
 
 func TestLogsAreReadBack(t *testing.T) {
-	dir := put(t, layouts())
+	dir := logsIn(t, layouts())
 	inA := []string{"A/a1", "A/a2", "A/a3", "A/a4", "A/a5", "A/a6"}
 	both := []string{"A/a1", "B/a1", "A/a2", "B/b1", "A/a3", "A/a4", "A/a5", "A/a6"}
 	for _, c := range []struct {
@@ -211,7 +211,7 @@ func TestWhatCannotBeReadIsReportedAndTheRestIsRead(t *testing.T) {
 		{"foreign files", "notes.txt", "hello", nil, []string{"notes.txt: " + notALog}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			dir := put(t, map[string]string{c.file: c.content})
+			dir := logsIn(t, map[string]string{c.file: c.content})
 			ids, problems := read(t, Reader{}, dir, FromPath(dir))
 			if d := cmp.Diff(c.want, ids); d != "" {
 				t.Errorf("the records (-want +got):\n%s", d)
@@ -226,7 +226,7 @@ func TestWhatCannotBeReadIsReportedAndTheRestIsRead(t *testing.T) {
 	}
 
 	t.Run("a member that is cut off, with others behind it", func(t *testing.T) {
-		dir := put(t, map[string]string{name: cut + compressed(a2, a3)})
+		dir := logsIn(t, map[string]string{name: cut + compressed(a2, a3)})
 		ids, problems := read(t, Reader{}, dir, FromPath(dir))
 		if d := cmp.Diff([]string{"A/a1", "A/a2", "A/a3"}, ids); d != "" {
 			t.Errorf("the records (-want +got):\n%s", d)
@@ -236,21 +236,21 @@ func TestWhatCannotBeReadIsReportedAndTheRestIsRead(t *testing.T) {
 		}
 	})
 	t.Run("more damaged lines than anybody reads are counted", func(t *testing.T) {
-		dir := put(t, map[string]string{"x.log": strings.Repeat("x\n", maxReports+7)})
+		dir := logsIn(t, map[string]string{"x.log": strings.Repeat("x\n", maxReports+7)})
 		_, problems := read(t, Reader{}, dir, FromPath(dir))
 		if len(problems) != maxReports+1 || problems[maxReports] != "x.log: has 7 more such lines" {
 			t.Errorf("got %d problems, the last %q", len(problems), problems[len(problems)-1])
 		}
 	})
 	t.Run("a source that is not there does not hide the others", func(t *testing.T) {
-		dir := put(t, map[string]string{"x.log": a1})
+		dir := logsIn(t, map[string]string{"x.log": a1})
 		ids, problems := read(t, Reader{}, dir, FromPath(filepath.Join(dir, "none")), FromPath(dir))
 		if !slices.Equal(ids, []string{"/a1"}) || !slices.Equal(problems, []string{"none: cannot be read: no such file or directory"}) {
 			t.Errorf("got %q and %q", ids, problems)
 		}
 	})
 	t.Run("a record in the folder of another hour comes out of order, and that is said", func(t *testing.T) {
-		dir := put(t, map[string]string{
+		dir := logsIn(t, map[string]string{
 			object("A", "2025-08-14T05:00", "1"): compressed(a1),
 			object("A", "2025-08-14T06:00", "1"): compressed(a4),
 			object("A", "2025-08-14T08:00", "1"): compressed(a2),
@@ -303,7 +303,7 @@ func TestALogThatDoesNotFitIntoMemoryIsSorted(t *testing.T) {
 }
 
 func TestReadingEndsWithItsReader(t *testing.T) {
-	dir := put(t, layouts())
+	dir := logsIn(t, layouts())
 	enough := errors.New("enough")
 	if _, err := (&Reader{}).Each(t.Context(), []Source{FromPath(dir)}, func(*Line) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v, want the error of who takes the lines", err)

@@ -49,9 +49,9 @@ var (
 
 const unfinishedFolder = ".incoming" // where `directory:` writes objects before they have their name
 
-// classify says what the path of a file, with slashes, tells about its records;
+// classifyPath says what the path of a file, with slashes, tells about its records;
 // ok is false if it is none of the layouts.
-func classify(place string) (f logFile, ok bool) {
+func classifyPath(place string) (f logFile, ok bool) {
 	base := path.Base(place)
 	if m := objectName.FindStringSubmatch(base); m != nil {
 		f.scope, f.room = ivschat.Scope{Account: m[1], Region: m[2]}, m[3]
@@ -96,7 +96,7 @@ func (p pathSource) find(ctx context.Context, want *choice, found func(logFile),
 		if err != nil {
 			return err
 		}
-		f, _ := classify(filepath.ToSlash(place))
+		f, _ := classifyPath(filepath.ToSlash(place))
 		p.offer(f, string(p), want, found)
 		return nil
 	}
@@ -130,7 +130,7 @@ func (p pathSource) find(ctx context.Context, want *choice, found func(logFile),
 				return nil
 			}
 		}
-		f, ok := classify(place)
+		f, ok := classifyPath(place)
 		if at, err := d.Info(); !ok && err == nil && mode.IsRegular() && at.Size() == 0 {
 			return nil // nothing is lost
 		}
@@ -244,7 +244,7 @@ func (b *bucketSource) list(ctx context.Context, prefix string, want *choice, fo
 			return err
 		}
 		for _, o := range page.Contents {
-			if f, ok := classify(aws.ToString(o.Key)); ok && inOrder && want.past(&f) {
+			if f, ok := classifyPath(aws.ToString(o.Key)); ok && inOrder && want.past(&f) {
 				return nil
 			}
 			b.offer(aws.ToString(o.Key), want, found, strange)
@@ -257,7 +257,7 @@ func (b *bucketSource) offer(key string, want *choice, found func(logFile), stra
 	if strings.HasSuffix(key, "/") {
 		return // a folder, as consoles make them
 	}
-	f, ok := classify(key)
+	f, ok := classifyPath(key)
 	if !ok {
 		strange(b.name(key), notALog)
 		return
