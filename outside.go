@@ -11,13 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hubbub/chatlog"
+	"hubbub/cloudwatch"
 	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/review"
 )
 
-// What a server calls outside of itself: review handlers and the destinations of
-// chat logs.
+// What a server calls outside of itself: review handlers, the destinations of chat
+// logs, and CloudWatch.
 
 // devCredentials sign what Dev sends to endpoints of the operator's own, if the
 // usual chain of the AWS SDK has no credentials: a laptop has none. Serve has no
@@ -133,6 +134,26 @@ func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) e
 	}
 	s.logs.Store(l)
 	s.undo("chat logs", logsLimit, l.Close)
+	return nil
+}
+
+// startPush pushes the service's metrics, if that was asked for. It begins before
+// everything that counts and ends behind it, so that the last push has all.
+func (s *Server) startPush(ctx context.Context, metrics prometheus.Gatherer) error {
+	c := s.config.Metrics.CloudWatch
+	if c == nil {
+		return nil
+	}
+	region := c.Region
+	if region == "" {
+		region = s.config.devScope().Region // that of the rooms, or the first of them
+	}
+	p, err := cloudwatch.New(ctx, cloudwatch.Options{Endpoint: c.Endpoint, Region: region, Namespace: c.Namespace, Interval: c.Interval,
+		Gather: metrics, DevCredentials: s.config.devCredentials(), Log: s.log.With("component", "cloudwatch")})
+	if err != nil {
+		return err
+	}
+	s.undo("pushed metrics", pushLimit, p.Close)
 	return nil
 }
 

@@ -63,6 +63,7 @@ const (
 	drainLimit   = 5 * time.Second  // beyond Config.Drain
 	reviewLimit  = 2 * time.Second  // calls of handlers are ended, not waited for
 	logsLimit    = 10 * time.Second // what is not delivered by then stays in the store
+	pushLimit    = 10 * time.Second
 	storeLimit   = 10 * time.Second
 	adminLimit   = 2 * time.Second
 )

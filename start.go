@@ -68,6 +68,9 @@ func (s *Server) start(ctx context.Context) error {
 	secret := newSecret()
 	s.serveHTTP("admin", adminLimit, s.admin, s.adminServer(metrics, secret))
 
+	if err := s.startPush(ctx, metrics); err != nil {
+		return err
+	}
 	keys, used, err := s.openStore(ctx, limits, metrics)
 	if err != nil {
 		return err

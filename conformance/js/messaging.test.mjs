@@ -222,6 +222,30 @@ describe('messaging', { concurrency: true }, () => {
     a.room.disconnect();
   });
 
+  test('a review: denied with its reason, changed, kept in order', async () => {
+    const reviewing = await start('--review-default', '{rules: {deny_words: [spam], mask_words: [darn], deny_links: true}}');
+    try {
+      const uri = 'arn:aws:lambda:us-west-2:000000000000:function:moderate';
+      const room = await makeRoom(reviewing, { messageReviewHandler: { uri, fallbackResult: 'DENY' } });
+      const alice = await join(reviewing, room, 'alice');
+      const bob = await join(reviewing, room, 'bob');
+      await assert.rejects(alice.room.sendMessage(new SendMessageRequest('cheap S.P.A.M here')), (e) => {
+        assert.equal(e.errorCode, 406);
+        assert.doesNotMatch(e.errorMessage, /spam/i, 'the kind of rule, not the word');
+        return true;
+      });
+      await refused(alice.room.sendMessage(new SendMessageRequest('see www.example.com')), 406);
+      const sent = await Promise.all(['one', 'darn two', 'three'].map((c) => alice.room.sendMessage(new SendMessageRequest(c))));
+      assert.deepEqual(sent.map((m) => m.content), ['one', '**** two', 'three']);
+      await bob.until('message', (m) => m.content === 'three');
+      assert.deepEqual(bob.seen.filter((s) => s.kind === 'message').map((s) => s.value.content), ['one', '**** two', 'three']);
+      alice.room.disconnect();
+      bob.room.disconnect();
+    } finally {
+      await reviewing.stop();
+    }
+  });
+
   test('a deleted room: connections stay, publishes are 404, nobody enters', async () => {
     const room = await makeRoom(server);
     const a = await join(server, room, 'a');
