@@ -54,6 +54,11 @@ func TestDeniedRequestsLearnNothing(t *testing.T) {
 			t.Errorf("%s: %q for a resource, %q for none", c.operation, message, nowhere.json["message"])
 		}
 	}
+	// Nor which review handlers there are.
+	got := f.call(ivschat.OpCreateRoom, `{"name":"a b","messageReviewHandler":{"uri":"arn:aws:lambda:us-west-2:123456789012:function:other"}}`)
+	if f.refused(got, ivschat.Validation); fmt.Sprint(fields(got)) != "[name]" {
+		t.Errorf("a caller without permission is told %s", got.body)
+	}
 	if log := f.said.String(); !strings.Contains(log, `"why":"no statement of an identity-based policy allows ivschat:GetRoom"`) {
 		t.Error("the log does not say why:", log)
 	}

@@ -199,6 +199,8 @@ func TestValidation(t *testing.T) {
 			"FIELD_VALIDATION_FAILED", "[name maximumMessageRatePerSecond maximumMessageLength messageReviewHandler.uri messageReviewHandler.fallbackResult tags loggingConfigurationIdentifiers]", ""},
 		{"a handler that nothing invokes", ivschat.OpCreateRoom, `{"messageReviewHandler":{"uri":"arn:aws:lambda:us-west-2:123456789012:function:other"}}`,
 			"FIELD_VALIDATION_FAILED", "[messageReviewHandler.uri]", "Request member: uri failed to satisfy the constraints: invalid lambda permission"},
+		{"that, and more that is wrong", ivschat.OpUpdateRoom, fmt.Sprintf(`{"identifier":%q,"name":"a b","messageReviewHandler":{"uri":"arn:aws:lambda:us-west-2:123456789012:function:other"}}`, room),
+			"FIELD_VALIDATION_FAILED", "[name messageReviewHandler.uri]", "invalid lambda permission"},
 		{"a required member is absent", ivschat.OpGetRoom, `{}`, "FIELD_VALIDATION_FAILED", "[identifier]", "required"},
 		{"a bare id", ivschat.OpGetRoom, `{"identifier":"` + room.ID() + `"}`, "FIELD_VALIDATION_FAILED", "[identifier]", "bare id"},
 		{"no destination", ivschat.OpCreateLoggingConfiguration, `{"destinationConfiguration":{"s3":null}}`, "FIELD_VALIDATION_FAILED", "[destinationConfiguration]", ""},

@@ -18,6 +18,9 @@ type operation struct {
 
 	// read decodes and checks the request into c.request and c.access.
 	read func(h *Handler, c *call, body []byte) error
+	// also is what else fails in a request that read refused: what only a caller who
+	// may use the operation is told. nil for nothing; c.request and c.access are set.
+	also func(h *Handler, c *call) error
 	// run does what c.request asks. It is allowed, and the ARN is of the region
 	// that was signed for; whether the resource exists is for run to find out.
 	run func(ctx context.Context, h *Handler, c *call) (any, error)
@@ -31,6 +34,8 @@ type row[P any] struct {
 	fill func(h *Handler, c *call, request P) error
 	// check looks at what needs more than the request itself; nil for nothing.
 	check func(h *Handler, c *call, request P) error
+	// also looks at what only a caller with permission is told; nil for nothing.
+	also func(h *Handler, request P) error
 	// asks says what permission is needed for.
 	asks func(request P, s ivschat.Scope) access
 	// does answers the checked request.
@@ -62,15 +67,15 @@ func define[T any, P interface {
 				return err
 			}
 		}
+		c.request, c.access = request, r.asks(request, c.scope)
 		err := request.Check()
 		if r.check != nil {
 			err = ivschat.JoinInvalid(err, r.check(h, c, request))
 		}
-		if err != nil {
-			return err
-		}
-		c.request, c.access = request, r.asks(request, c.scope)
-		return nil
+		return err
+	}
+	if r.also != nil {
+		o.also = func(h *Handler, c *call) error { return r.also(h, c.request.(P)) }
 	}
 	o.run = func(ctx context.Context, h *Handler, c *call) (any, error) {
 		return r.does(ctx, h, c, c.request.(P))
@@ -100,6 +105,9 @@ var operations = []*operation{
 	}),
 	define(row[*ivschat.CreateRoomRequest]{
 		operation: operation{name: ivschat.OpCreateRoom, verified: true},
+		also: func(h *Handler, q *ivschat.CreateRoomRequest) error {
+			return h.registry.CheckHandler(q.MessageReviewHandler)
+		},
 		asks: func(q *ivschat.CreateRoomRequest, s ivschat.Scope) access {
 			return access{resource: s.ARN(ivschat.RoomType, "*"), tags: q.Tags}
 		},
@@ -232,7 +240,10 @@ var operations = []*operation{
 	}),
 	define(row[*ivschat.UpdateRoomRequest]{
 		operation: operation{name: ivschat.OpUpdateRoom, verified: true},
-		asks:      func(q *ivschat.UpdateRoomRequest, _ ivschat.Scope) access { return on(q.Identifier) },
+		also: func(h *Handler, q *ivschat.UpdateRoomRequest) error {
+			return h.registry.CheckHandler(q.MessageReviewHandler)
+		},
+		asks: func(q *ivschat.UpdateRoomRequest, _ ivschat.Scope) access { return on(q.Identifier) },
 		does: func(ctx context.Context, h *Handler, _ *call, q *ivschat.UpdateRoomRequest) (any, error) {
 			return h.registry.UpdateRoom(ctx, q)
 		},

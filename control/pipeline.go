@@ -65,6 +65,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call, buffer 
 		return nil, err
 	}
 	if err := c.operation.read(h, c, buffer.Bytes()); err != nil {
+		// All that fails is named at once, but not to a stranger: which review
+		// handlers there are is for those who may use them.
+		if c.operation.also != nil && c.request != nil {
+			if h.authorize(r, c, now) == nil {
+				err = ivschat.JoinInvalid(err, c.operation.also(h, c))
+			}
+			c.why = "" // nothing was denied
+		}
 		return nil, err
 	}
 	if err := h.authorize(r, c, now); err != nil {

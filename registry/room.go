@@ -101,12 +101,22 @@ func (g *Registry) patchHandler(stored *ivschat.ReviewHandler, in *ivschat.Revie
 		patched.FallbackResult = *in.FallbackResult
 	}
 	if in.URI != nil {
-		if *in.URI != "" && !g.acceptHandler(*in.URI) {
-			return nil, ivschat.InvalidFields(ivschat.Invalid("messageReviewHandler.uri", "invalid lambda permission"))
+		if err := g.CheckHandler(in); err != nil {
+			return nil, err
 		}
 		patched.URI = *in.URI
 	}
 	return &patched, nil
+}
+
+// CheckHandler is the Validation of a review handler that nothing can invoke; of
+// what is no Lambda ARN the request's own Check speaks.
+// Source: spec control-plane 3.4, 6.1.
+func (g *Registry) CheckHandler(in *ivschat.ReviewHandlerInput) error {
+	if in == nil || in.URI == nil || !ivschat.IsLambdaARN(*in.URI) || g.acceptHandler(*in.URI) {
+		return nil
+	}
+	return ivschat.InvalidFields(ivschat.Invalid("messageReviewHandler.uri", "invalid lambda permission"))
 }
 
 // UpdateRoom changes the members that the request has: NotFound for the room or
