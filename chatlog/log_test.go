@@ -550,3 +550,22 @@ func TestADropIsSpokenOf(t *testing.T) {
 		t.Errorf("the log: %s", f.text)
 	}
 }
+
+// TestAWakeUpThatFindsNothingMixesNoRecords has the writer of the outbox wake up
+// after it has taken everything, as it does when a record was taken between its
+// coming and its signal.
+func TestAWakeUpThatFindsNothingMixesNoRecords(t *testing.T) {
+	f := newFixture(t).start()
+	s := newSink()
+	c := f.configuration("bucket", s)
+	for i := range 20 {
+		f.say(30*i, 30*i+1, c)
+		eventually(t, "the queue is empty", func() bool { return f.queue.size() == 0 })
+		signal(f.queue.filled)
+		eventually(t, "it was found empty", func() bool { return len(f.queue.filled) == 0 })
+		f.say(30*i+1, 30*i+15, c)
+		eventually(t, "the queue is empty", func() bool { return f.queue.size() == 0 })
+		f.say(30*i+15, 30*i+30, c)
+	}
+	inOrder(t, s.wait(t, 600), 600)
+}

@@ -54,7 +54,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// take empties the queue. spare is used for what comes next.
+// take empties the queue. spare is used for what comes next: it is the queue's from
+// now on, also if nothing is taken.
 func (q *queue) take(spare []ivschat.Record) []ivschat.Record {
 	q.mu.Lock()
 	defer q.mu.Unlock()

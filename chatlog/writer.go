@@ -31,14 +31,15 @@ func (l *Log) write() {
 			return
 		}
 		records := l.queue.take(spare)
+		spare = nil // the queue has it, even if nothing was taken
 		if len(records) == 0 {
 			continue
 		}
 		began := time.Now()
 		l.store(records)
 		clear(records) // let go of the frames
-		if spare = records; cap(spare) > 1<<12 {
-			spare = nil
+		if cap(records) <= 1<<12 {
+			spare = records
 		}
 		wait := time.NewTimer(pace - time.Since(began))
 		select {
