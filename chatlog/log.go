@@ -123,19 +123,19 @@ func (l *Log) drop(records int, why dropReason) {
 func (l *Log) report() {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
-	say := func() {
-		if n := l.dropped.Swap(0); n > 0 {
-			l.log.Error("records of chat logs were dropped; see hubbub_chatlog_dropped_records_total for the reasons", "records", n)
-		}
-	}
-	defer say()
 	for {
 		select {
 		case <-l.running.Done():
 			return
 		case <-tick.C:
-			say()
+			l.sayDropped()
 		}
+	}
+}
+
+func (l *Log) sayDropped() {
+	if n := l.dropped.Swap(0); n > 0 {
+		l.log.Error("records of chat logs were dropped; see hubbub_chatlog_dropped_records_total for the reasons", "records", n)
 	}
 }
 
@@ -172,8 +172,11 @@ func (l *Log) deliver(arn ivschat.ARN, c *ivschat.LoggingConfiguration) {
 // outbox has, each destination until it fails once or ctx ends; what is left stays
 // in the outbox for the next start.
 func (l *Log) Close(ctx context.Context) error {
-	defer l.loops.Wait()
-	defer l.stop()
+	defer func() {
+		l.stop()
+		l.loops.Wait()
+		l.sayDropped() // some are dropped by the end of what ran
+	}()
 	l.queue.close()
 	select {
 	case <-l.written:

@@ -121,6 +121,7 @@ type fixture struct {
 	engine  *engine.Engine
 	metrics *prometheus.Registry
 	text    *safeBuffer
+	spool   int64
 
 	mu             sync.Mutex
 	configurations map[ivschat.ARN]*ivschat.LoggingConfiguration
@@ -145,7 +146,7 @@ func (s *safeBuffer) String() string {
 }
 
 func newFixture(t testing.TB) *fixture {
-	f := &fixture{t: t, dir: t.TempDir(), text: &safeBuffer{}, configurations: map[ivschat.ARN]*ivschat.LoggingConfiguration{}, sinks: map[string]Destination{}}
+	f := &fixture{t: t, dir: t.TempDir(), text: &safeBuffer{}, spool: 64 << 20, configurations: map[ivschat.ARN]*ivschat.LoggingConfiguration{}, sinks: map[string]Destination{}}
 	t.Cleanup(func() {
 		if f.Log != nil {
 			f.stop()
@@ -162,7 +163,7 @@ func (f *fixture) start() *fixture {
 		f.t.Fatal(err)
 	}
 	var l *Log
-	outbox, err := f.engine.Outbox(ctx, engine.OutboxOptions{MaxBytes: 64 << 20, Dropped: func(k string, n int, why engine.DropReason) { l.OutboxDropped(k, n, why) }})
+	outbox, err := f.engine.Outbox(ctx, engine.OutboxOptions{MaxBytes: f.spool, Dropped: func(k string, n int, why engine.DropReason) { l.OutboxDropped(k, n, why) }})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -568,4 +569,37 @@ func TestAWakeUpThatFindsNothingMixesNoRecords(t *testing.T) {
 		f.say(30*i+15, 30*i+30, c)
 	}
 	inOrder(t, s.wait(t, 600), 600)
+}
+
+// TestADropAtTheEndIsSpokenOf has an end that cuts off an attempt: what the
+// outbox has dropped of it is known when the attempt is over, after all else.
+func TestADropAtTheEndIsSpokenOf(t *testing.T) {
+	f := newFixture(t)
+	f.spool = 256 << 10
+	f.start()
+	trying := make(chan struct{})
+	s := newSink()
+	s.answer = func(ctx context.Context, _ []Entry) ([]int, int, error) {
+		close(trying)
+		<-ctx.Done()
+		<-time.After(20 * time.Millisecond) // a destination need not be quick to give up
+		return nil, 0, &Failure{Kind: Other, Class: Passing, Err: ctx.Err()}
+	}
+	c := f.configuration("bucket", s)
+	f.retry.Timeout = time.Hour
+	f.say(0, 1, c)
+	<-trying
+	for range 4 { // more than fits
+		if err := f.outbox.Append(t.Context(), "newer", 1, make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := f.value("hubbub_chatlog_dropped_records_total")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_ = f.Close(ctx)
+	want := fmt.Sprintf("records=%v", before+1)
+	if !strings.Contains(f.text.String(), want) {
+		t.Errorf("the log does not say %s: %s", want, f.text)
+	}
 }
