@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -120,7 +121,7 @@ func (s *Server) logFolder() (string, error) {
 func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) error {
 	c := s.config.Logging
 	outbox, err := s.store.Outbox(ctx, engine.OutboxOptions{MaxBytes: c.Spool.MaxBytes, MaxAge: c.Spool.MaxAge,
-		Dropped: func(key string, records int, why engine.DropReason) { s.dropped(key, records, why) }})
+		Dropped: func(key string, records int, why engine.DropReason) { s.dropped(logDrop{key, records, why}) }})
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) e
 	if err != nil {
 		return err
 	}
-	s.logs.Store(l)
+	s.runLogs(l)
 	s.undo("chat logs", logsLimit, l.Close)
 	return nil
 }
@@ -157,14 +158,42 @@ func (s *Server) startPush(ctx context.Context, metrics prometheus.Gatherer) err
 	return nil
 }
 
-// dropped tells the chat logs what the store dropped; what it drops while it is
-// opened nobody counts yet, but the log says it.
-func (s *Server) dropped(key string, records int, why engine.DropReason) {
-	if l := s.logs.Load(); l != nil {
-		l.OutboxDropped(key, records, why)
-		return
+// logDrops are what the store has dropped of chat logs before these run: while it
+// is opened.
+type logDrops struct {
+	mu   sync.Mutex
+	list []logDrop
+}
+
+type logDrop struct {
+	key     string
+	records int
+	why     engine.DropReason
+}
+
+// dropped tells the chat logs what the store dropped, when they run.
+func (s *Server) dropped(d logDrop) {
+	s.early.mu.Lock()
+	l := s.logs.Load()
+	if l == nil {
+		s.early.list = append(s.early.list, d)
 	}
-	s.log.Error("records of chat logs were dropped", "component", "chatlog", "configuration", key, "records", records, "reason", string(why))
+	s.early.mu.Unlock()
+	if l != nil {
+		l.OutboxDropped(d.key, d.records, d.why)
+	}
+}
+
+// runLogs makes chat logs known to the rest of the server.
+func (s *Server) runLogs(l *chatlog.Log) {
+	s.early.mu.Lock()
+	s.logs.Store(l)
+	early := s.early.list
+	s.early.list = nil
+	s.early.mu.Unlock()
+	for _, d := range early {
+		l.OutboxDropped(d.key, d.records, d.why)
+	}
 }
 
 // configurationChanged tells the chat logs of a logging configuration.

@@ -42,6 +42,7 @@ type Server struct {
 
 	// Shared.
 	logs      atomic.Pointer[chatlog.Log] // nil until it runs
+	early     logDrops
 	ready     atomic.Bool
 	failed    chan error
 	loops     sync.WaitGroup // everything that runs until stopLoops
