@@ -39,6 +39,13 @@ func (h *Hub) arrange(r *request) {
 		r.perform()
 		return
 	}
+	h.wait(*r, asks)
+}
+
+// wait is arrange for a request that is not performed now. It has a copy of its
+// own, so that the others need no memory that outlives them.
+func (h *Hub) wait(r request, asks bool) {
+	v := r.viewer
 	if v.turns == nil {
 		v.turns = &turns{}
 	}
