@@ -185,6 +185,9 @@ func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision 
 // Delete removes a key that is still at the revision, durably: ErrStale if it is
 // not.
 func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error {
+	if err := b.engine.room(0); err != nil { // write would say so too late
+		return fmt.Errorf("delete %s/%s: %w", b.name, key, err)
+	}
 	if err := b.engine.guard.removes(streamOf(b.name)); err != nil {
 		return fmt.Errorf("delete %s/%s: %w", b.name, key, err)
 	}
@@ -201,6 +204,9 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 // it, since half a write would leave the caller in doubt. If the answer is lost
 // the key is read: the write counts if it is there. A nil value is a deletion.
 func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int, lost error, do func(context.Context) (uint64, error)) (uint64, error) {
+	if err := b.engine.room(len(value)); err != nil {
+		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	revision, err := do(ctx)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -44,6 +45,8 @@ type Engine struct {
 	guard   *guard
 	checked bool // what was recovered is what guard knew of
 
+	pretended atomic.Int64 // space on the disk, for tests; negative = what it has
+
 	mu     sync.Mutex
 	once   *Once
 	outbox *Outbox
@@ -53,6 +56,7 @@ type Engine struct {
 // folder and what to do about it.
 func Open(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{log: o.Log, storage: jetstream.MemoryStorage}
+	e.pretended.Store(-1)
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -167,9 +171,32 @@ func usedBytes(folder string) (sum int64) {
 	return sum
 }
 
-// minFree is the least free space to start with: less is used up by the first
-// block of a stream.
+// minFree is the least free space to start and to write with: less is used up by
+// the first block of a stream.
 const minFree = 1 << 20
+
+// room refuses a write of so many bytes to a disk that is full, so that NATS does
+// not see it: after a write that the disk did not take, a stream takes none until
+// the process ends, also when there is room again. minFree is for what NATS
+// writes by itself. What others take of the disk in the instant between is not
+// helped. Source: nats-server v2.15.2, server/filestore.go, setWriteErr.
+func (e *Engine) room(bytes int) error {
+	if e.folder == nil {
+		return nil
+	}
+	if free := e.free(); free < minFree+int64(bytes) {
+		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room", e.folder.path, free)
+	}
+	return nil
+}
+
+// free is the space on the disk of the store.
+func (e *Engine) free() int64 {
+	if free := e.pretended.Load(); free >= 0 {
+		return free
+	}
+	return freeBytes(e.folder.store)
+}
 
 // Close ends the store; what was written stays. It is safe to call it twice.
 func (e *Engine) Close(ctx context.Context) error {

@@ -507,6 +507,64 @@ func TestAFullStoreRefusesAndKeepsWhatItHas(t *testing.T) {
 	}
 }
 
+// TestAFullDiskRefusesAndTakesAgain has another program fill the disk for a while.
+func TestAFullDiskRefusesAndTakesAgain(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	b := bucket(t, e)
+	load(t, b)
+	revision, err := b.Create(t.Context(), "before", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	used, err := e.Once(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := outbox(t, e, engine.OutboxOptions{})
+	put(t, o, "k", 1, "before")
+	hour := time.Now().Add(time.Hour)
+	writes := map[string]func() error{
+		"a new entry":  func() error { _, err := b.Create(t.Context(), "new", []byte("x")); return err },
+		"a used token": func() error { return used.Use(t.Context(), "token", hour) },
+		"a batch":      func() error { return o.Append(soon(t), "k", 1, []byte("new")) },
+		"a change": func() error {
+			changed, err := b.Update(t.Context(), "before", []byte("y"), revision)
+			revision = max(revision, changed)
+			return err
+		},
+		"a removal": func() error { return b.Delete(t.Context(), "before", revision) },
+	}
+	order := []string{"a new entry", "a used token", "a batch", "a change", "a removal"}
+	engine.SetFree(e, 1000)
+	for _, name := range order {
+		if err := writes[name](); err == nil || !strings.Contains(err.Error(), "the disk of "+dir+" is full") {
+			t.Errorf("%s on a full disk: %v", name, err)
+		}
+	}
+	backlog(t, o, map[string]int{"k": 1})
+	r := reader(t, o, "k")
+	ack(t, r, next(t, r).Sequence)
+	if err := engine.Compact(o); err == nil {
+		t.Error("compacted on a full disk")
+	}
+	engine.SetFree(e, -1)
+	for _, name := range order {
+		if err := writes[name](); err != nil {
+			t.Errorf("%s when there is room again: %v", name, err)
+		}
+	}
+	backlog(t, o, map[string]int{"k": 1})
+	for limit, tick := soon(t), time.Tick(10*time.Millisecond); engine.Batches(o) != 1; <-tick {
+		if limit.Err() != nil {
+			t.Fatalf("%d batches are stored; what was delivered is not compacted away by itself", engine.Batches(o))
+		}
+	}
+	if err := used.Use(t.Context(), "token", hour); !errors.Is(err, engine.ErrUsed) {
+		t.Errorf("the token is used, not %v", err)
+	}
+}
+
 // writeUntilKilled writes, removes and uses as fast as it can, and says what was
 // acknowledged.
 func writeUntilKilled(dir string) {

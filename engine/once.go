@@ -224,23 +224,29 @@ collect:
 		b = append(b, r.key...)
 		b = binary.BigEndian.AppendUint64(b, uint64(r.until))
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
-	defer cancel()
-	ack, err := o.engine.js.Publish(ctx, usedTokensSubject, b)
-	if err == nil {
-		o.engine.guard.wrote(usedTokensStream, ack.Sequence, 0)
-	} else {
-		err = fmt.Errorf("mark tokens as used: %w", err)
-		var api *jetstream.APIError
-		if errors.As(err, &api) { // a definite refusal: nothing was written
-			for _, r := range batch {
-				o.forget(r.key)
-			}
-		}
-	}
+	refused, err := o.write(b)
 	for _, r := range batch {
+		if refused {
+			o.forget(r.key)
+		}
 		r.reply <- err
 	}
+}
+
+// write stores a batch. Refused means that nothing was written.
+func (o *Once) write(batch []byte) (refused bool, err error) {
+	if err := o.engine.room(len(batch)); err != nil {
+		return true, fmt.Errorf("mark tokens as used: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	ack, err := o.engine.js.Publish(ctx, usedTokensSubject, batch)
+	if err != nil {
+		var api *jetstream.APIError
+		return errors.As(err, &api), fmt.Errorf("mark tokens as used: %w", err)
+	}
+	o.engine.guard.wrote(usedTokensStream, ack.Sequence, 0)
+	return false, nil
 }
 
 func (o *Once) close() {

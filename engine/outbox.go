@@ -352,6 +352,9 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 		return err
 	}
 	size := storedSize(key, batch)
+	if err := o.engine.room(int(size)); err != nil { // trimming does not help: it needs some, too
+		return err
+	}
 	if err := o.makeRoom(ctx, size); err != nil {
 		return err
 	}
@@ -529,6 +532,7 @@ func (o *Outbox) run(ctx context.Context) {
 	pause := time.NewTimer(0) // between compactions
 	defer pause.Stop()
 	acked := o.acked
+	var told time.Time // when the log spoke of trouble last
 	for {
 		var err error
 		select {
@@ -540,11 +544,17 @@ func (o *Outbox) run(ctx context.Context) {
 		case <-acked:
 			acked = nil
 			pause.Reset(compactEvery)
-			err = o.inTurn(ctx, o.compact)
+			if err = o.inTurn(ctx, o.compact); err != nil {
+				select { // to be tried again
+				case o.acked <- struct{}{}:
+				default:
+				}
+			}
 		case now := <-minute.C:
 			err = o.inTurn(ctx, func(ctx context.Context) error { return o.expire(ctx, now) })
 		}
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && time.Since(told) >= time.Minute {
+			told = time.Now()
 			o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
 		}
 	}

@@ -46,7 +46,7 @@ func (e *Engine) left() (int64, error) {
 	if e.folder == nil {
 		return max(0, e.limit-int64(info.Memory)), nil
 	}
-	return max(0, min(e.limit-int64(info.Store), freeBytes(e.folder.store))), nil
+	return max(0, min(e.limit-int64(info.Store), e.free())), nil
 }
 
 // most is what the outbox may use: MaxBytes, and no more than what it leaves to
@@ -217,6 +217,9 @@ func (o *Outbox) compact(ctx context.Context) error {
 func (o *Outbox) purge(ctx context.Context, upTo uint64, key string) error {
 	if upTo == 1 { // NATS does nothing then, too
 		return nil
+	}
+	if err := o.engine.room(0); err != nil {
+		return fmt.Errorf("purge: %w", err)
 	}
 	var option jetstream.StreamPurgeOpt
 	gone := o.batches
