@@ -603,3 +603,25 @@ func TestADropAtTheEndIsSpokenOf(t *testing.T) {
 		t.Errorf("the log does not say %s: %s", want, f.text)
 	}
 }
+
+func TestWhatIsNotWrittenByTheEndIsCounted(t *testing.T) {
+	f := newFixture(t).start()
+	a, b := f.configuration("a", newSink()), f.configuration("b", newSink())
+	if err := f.engine.Close(t.Context()); err != nil { // the store takes nothing more
+		t.Fatal(err)
+	}
+	f.say(0, 10, a, b)
+	eventually(t, "the log says so", func() bool { return strings.Contains(f.text.String(), "cannot be written") })
+	f.say(10, 300, a, b)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := f.Close(ctx); err == nil {
+		t.Error("Close says that everything was written")
+	}
+	if got := f.value("hubbub_chatlog_dropped_records_total", string(notWritten)); got != 600 {
+		t.Errorf("%v records counted, want 300 for each of two configurations", got)
+	}
+	if !strings.Contains(f.text.String(), "records=600") {
+		t.Errorf("the log: %s", f.text)
+	}
+}

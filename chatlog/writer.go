@@ -23,6 +23,12 @@ const (
 // empty or everything is to stop.
 func (l *Log) write() {
 	defer close(l.written)
+	defer func() {
+		l.queue.close()
+		for _, r := range l.queue.take(nil) { // if everything is to stop
+			l.drop(len(r.Configurations), notWritten)
+		}
+	}()
 	var spare []ivschat.Record
 	for !l.queue.done() {
 		select {
