@@ -3,6 +3,7 @@ package chatlog
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"log/slog"
 	"slices"
 	"sync"
@@ -24,6 +25,7 @@ type delivery struct {
 	log           *Log
 	configuration ivschat.ARN
 	key           string
+	seed          maphash.Seed // of the lanes' phases
 
 	// Shared.
 	woken     chan struct{} // has room for one: the configuration changed
@@ -88,7 +90,7 @@ const (
 // seen; nil if it was not.
 func newDelivery(l *Log, arn ivschat.ARN, c *ivschat.LoggingConfiguration) *delivery {
 	return &delivery{
-		log: l, configuration: arn, key: keyOf(arn), current: c,
+		log: l, configuration: arn, key: keyOf(arn), seed: maphash.MakeSeed(), current: c,
 		woken: make(chan struct{}, 1), finishing: make(chan struct{}), done: make(chan struct{}),
 		lanes: map[string]*lane{}, puts: make(chan put),
 	}
@@ -257,7 +259,7 @@ func (d *delivery) reopen() {
 	d.lanes = map[string]*lane{}
 	for name, l := range putting {
 		if l.putting { // its lane is not free yet, if the new layout has it too
-			d.lanes[name] = &lane{name: name, putting: true}
+			d.laneOf(name).putting = true
 		}
 	}
 	for _, e := range entries {
@@ -283,25 +285,36 @@ func (d *delivery) enlane(e held, now time.Time) {
 	if d.layout.Lane != nil { // it has none as long as no destination could be opened
 		name = d.layout.Lane(e.Entry)
 	}
-	d.laneOf(name).add(e, d.layout.Overhead, d.due(now))
+	l := d.laneOf(name)
+	l.add(e, d.layout.Overhead, d.due(l.phase, now))
 }
 
 func (d *delivery) laneOf(name string) *lane {
 	l := d.lanes[name]
 	if l == nil {
-		l = &lane{name: name}
+		l = &lane{name: name, phase: d.phase(name)}
 		d.lanes[name] = l
 	}
 	return l
 }
 
-// due is the end of the window that now is in: windows begin at whole multiples
-// of the flush time, those of five minutes with the minutes 0, 5, 10.
-func (d *delivery) due(now time.Time) time.Time {
+// phase is when a lane's windows begin: with whole multiples of the flush time,
+// those of five minutes with the minutes 0, 5, 10, if the layout wants it so; else
+// each lane has its own time, so that rooms are not all put in one moment, in
+// which chat would wait for a processor.
+func (d *delivery) phase(lane string) time.Duration {
+	if d.layout.Aligned || d.layout.Flush <= 0 {
+		return 0
+	}
+	return time.Duration(maphash.String(d.seed, lane) % uint64(d.layout.Flush))
+}
+
+// due is the end of the window that now is in.
+func (d *delivery) due(phase time.Duration, now time.Time) time.Time {
 	if d.layout.Flush <= 0 {
 		return now
 	}
-	return now.Truncate(d.layout.Flush).Add(d.layout.Flush)
+	return now.Add(-phase).Truncate(d.layout.Flush).Add(d.layout.Flush + phase)
 }
 
 // start begins the Puts that are due, first those not tried for the longest time: one a lane, several

@@ -42,6 +42,7 @@ type Layout struct {
 	Overhead   int           // bytes that each entry costs besides its line
 	MaxSpan    time.Duration // between the oldest and the newest entry of one Put; 0 is no bound
 	Flush      time.Duration // how long an entry waits for others at most
+	Aligned    bool          // the windows in which entries wait begin at whole multiples of Flush
 }
 
 // Kind is what went wrong with a delivery, as the service's metrics tell it apart.

@@ -23,6 +23,7 @@ type held struct {
 // lane is what may be put together, oldest first.
 type lane struct {
 	name    string
+	phase   time.Duration // of its windows
 	entries []held
 	bytes   int       // of the entries, with the overhead of each
 	due     time.Time // when the first must be put
