@@ -317,13 +317,18 @@ func (d *delivery) due(phase time.Duration, now time.Time) time.Time {
 	return now.Add(-phase).Truncate(d.layout.Flush).Add(d.layout.Flush + phase)
 }
 
+// most is how many Puts there may be at once.
+func (d *delivery) most() int {
+	if d.trouble.pauses != nil {
+		return 1
+	}
+	return maxPuts
+}
+
 // start begins the Puts that are due, first those not tried for the longest time: one a lane, several
 // lanes at once, and one in all while the destination fails. all makes every lane due.
 func (d *delivery) start(ctx context.Context, now time.Time, all bool) {
-	most := maxPuts
-	if d.trouble.pauses != nil {
-		most = 1
-	}
+	most := d.most()
 	if now.Before(d.trouble.until) || d.putting >= most {
 		return
 	}
@@ -495,6 +500,9 @@ func (d *delivery) next(now time.Time, ending bool) time.Duration {
 	until := func(t time.Time) { wait = min(wait, max(t.Sub(now), time.Millisecond)) }
 	if d.deleted || ending {
 		until(now.Add(50 * time.Millisecond))
+	}
+	if d.putting >= d.most() { // the end of one wakes us
+		return wait
 	}
 	if d.trouble.until.After(now) {
 		until(d.trouble.until)
