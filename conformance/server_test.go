@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -31,6 +32,17 @@ var binary string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		// Servers under test sign with these in place of whatever the machine has, and
+		// do not wait for a second at their end, which is the race detector's default.
+		for _, k := range []string{"AWS_SESSION_TOKEN", "AWS_PROFILE"} {
+			os.Unsetenv(k)
+		}
+		for k, v := range map[string]string{"AWS_ACCESS_KEY_ID": sinkKey, "AWS_SECRET_ACCESS_KEY": sinkSecret, "AWS_EC2_METADATA_DISABLED": "true"} {
+			os.Setenv(k, v)
+		}
+		if os.Getenv("GORACE") == "" {
+			os.Setenv("GORACE", "atexit_sleep_ms=50")
+		}
 		if binary = os.Getenv("HUBBUB_BIN"); binary == "" {
 			dir, err := os.MkdirTemp("", "hubbub-conformance-")
 			if err != nil {
@@ -123,6 +135,32 @@ func startServer(args ...string) (*server, error) {
 		return nil, fmt.Errorf("the line on stdout is not JSON: %w: %s", err, line)
 	}
 	return s, nil
+}
+
+// startServe runs `hubbub serve`, which tells its addresses to the log.
+func startServe(file string) (*server, error) {
+	s := &server{log: &lockedBuffer{}}
+	s.cmd = exec.Command(binary, "serve", "--log", "json", "--config", file)
+	s.cmd.Stderr = s.log
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	limit := time.After(patience)
+	for tick := time.Tick(10 * time.Millisecond); ; {
+		for line := range strings.Lines(s.log.String()) {
+			var ready struct{ Msg string }
+			if json.Unmarshal([]byte(line), &ready) == nil && ready.Msg == "ready" {
+				return s, json.Unmarshal([]byte(line), s)
+			}
+		}
+		select {
+		case <-tick:
+		case <-limit:
+			_ = s.cmd.Process.Kill()
+			_ = s.cmd.Wait()
+			return nil, fmt.Errorf("not ready within %v:\n%s", patience, s.log)
+		}
+	}
 }
 
 // stop ends the server as an operator would and wants a clean end.
