@@ -12,7 +12,8 @@ const (
 	// pace is the least time between two writes to the outbox, so that what comes
 	// meanwhile shares an fsync. A record that comes after a quiet moment is
 	// written at once. So a crash loses what the viewers got in the last 10 ms, and
-	// the time of one write, at most.
+	// the time of one write for each configuration, at most; a write may wait for
+	// the outbox to be cleaned. conformance's TestKillNineLosesNoLog measures it.
 	pace = 10 * time.Millisecond
 
 	// batchBytes is the size at which a batch is written without waiting, and cut.
