@@ -3,12 +3,12 @@ package review
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"hubbub/ivschat"
@@ -32,13 +32,13 @@ type httpCaller struct {
 func (h *httpCaller) call(ctx context.Context, _ string, _ ivschat.ARN, request []byte) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(request))
 	if err != nil {
-		return nil, &failure{reason: network, err: withoutURL(err)}
+		return nil, &failure{reason: network, err: unanswered(err)}
 	}
 	r.Header.Set("Content-Type", "application/json")
 	r.Header.Set("User-Agent", "hubbub")
 	answer, err := h.client.Do(r)
 	if err != nil {
-		return nil, &failure{reason: network, err: withoutURL(err)}
+		return nil, &failure{reason: network, err: unanswered(err)}
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(answer.Body) // limited by the transport
@@ -46,18 +46,36 @@ func (h *httpCaller) call(ctx context.Context, _ string, _ ivschat.ARN, request 
 		return nil, &failure{reason: badStatus, err: fmt.Errorf("status %d", answer.StatusCode)}
 	}
 	if err != nil {
-		return nil, &failure{reason: network, err: fmt.Errorf("read the answer: %w", err)}
+		return nil, &failure{reason: network, err: fmt.Errorf("read the answer: %w", unanswered(err))}
 	}
 	return body, nil
 }
 
-// withoutURL keeps what may be secret about an address out of an error.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+// unanswered says why there is no answer, without what may be secret about the
+// address, and without what came in place of one: net/http repeats that, and it
+// may be what a user wrote.
+func unanswered(err error) error {
+	var (
+		operation   *net.OpError
+		lookup      *net.DNSError
+		certificate *tls.CertificateVerificationError
+		timeout     net.Error
+	)
+	switch {
+	case errors.As(err, &operation):
+		return operation
+	case errors.As(err, &lookup):
+		return lookup
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("no answer in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the connection was closed before the end of the answer")
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return http.ErrSchemeMismatch
 	}
-	return err
+	return errors.New("no answer in HTTP")
 }
 
 // connectTimeout bounds an attempt to connect. A message does not wait for it:

@@ -215,6 +215,35 @@ func TestAnHTTPHandlerThatIsNotThere(t *testing.T) {
 	}
 }
 
+// Somebody who speaks something else than HTTP may repeat what was sent.
+func TestAnAnswerThatIsNoHTTPIsKeptOutOfTheLog(t *testing.T) {
+	noChain(t)
+	for name, answer := range map[string]string{
+		"the request":          "POST /Hello HTTP/1.1\r\nHost: Hello\r\n\r\n",
+		"no status":            "HTTP/1.1 Hello\r\n\r\n",
+		"a line in the head":   "HTTP/1.1 200 OK\r\nHello\r\n\r\n",
+		"no length":            "HTTP/1.1 200 OK\r\nContent-Length: Hello\r\n\r\n",
+		"no transfer encoding": "HTTP/1.1 200 OK\r\nTransfer-Encoding: Hello\r\n\r\n",
+		"no chunk":             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nHello\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+				c, _, _ := w.(http.Hijacker).Hijack()
+				defer c.Close()
+				io.WriteString(c, answer)
+			})
+			for _, h := range []Handler{{HTTP: &HTTP{URL: url + "/Hello"}}, {Lambda: &Lambda{Endpoint: url}}} {
+				r, metrics, log := reviewer(t, h)
+				want(t, ask(r, moderate, ivschat.FallbackAllow), fell, "no HTTP")
+				wantSample(t, metrics, invocationErrors, moderate, 1)
+				if !strings.Contains(log.String(), "reason=network") || strings.Contains(log.String(), "Hello") {
+					t.Errorf("logged:\n%s", log)
+				}
+			}
+		})
+	}
+}
+
 // A handler that hangs, before its answer or within it, is cut off in time.
 func TestAHandlerThatHangsIsCutOff(t *testing.T) {
 	for name, begin := range map[string]string{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -63,6 +64,9 @@ func (l *lambdaCaller) call(ctx context.Context, uri string, room ivschat.ARN, r
 	return out.Payload, nil
 }
 
+// codePattern is what a code of Lambda looks like; anything else is not shown.
+var codePattern = regexp.MustCompile(`^[A-Za-z0-9._]{1,64}$`)
+
 // lambdaFailure classifies an error of the client. The message of an API error
 // is left out: it may repeat what the endpoint could not read.
 func lambdaFailure(err error) *failure {
@@ -73,12 +77,12 @@ func lambdaFailure(err error) *failure {
 	var answer *smithyhttp.ResponseError
 	if errors.As(err, &answer) && answer.HTTPStatusCode() != 0 && answer.HTTPStatusCode() != http.StatusOK {
 		var api smithy.APIError
-		if errors.As(err, &api) {
-			return &failure{reason: badStatus, err: fmt.Errorf("status %d: %.64q", answer.HTTPStatusCode(), api.ErrorCode())}
+		if errors.As(err, &api) && codePattern.MatchString(api.ErrorCode()) {
+			return &failure{reason: badStatus, err: fmt.Errorf("status %d: %s", answer.HTTPStatusCode(), api.ErrorCode())}
 		}
 		return &failure{reason: badStatus, err: fmt.Errorf("status %d", answer.HTTPStatusCode())}
 	}
-	return &failure{reason: network, err: withoutURL(err)}
+	return &failure{reason: network, err: unanswered(err)}
 }
 
 // builder makes targets of handlers for New.

@@ -156,6 +156,20 @@ func TestTheLogNamesALambdaErrorAndKeepsItsTextOut(t *testing.T) {
 	}
 }
 
+// What stands where a code should be is anything.
+func TestACodeThatIsNoneIsKeptOutOfTheLog(t *testing.T) {
+	noChain(t)
+	url, _ := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, `{"__type":"cannot read {Hello}"}`)
+	})
+	r, _, log := reviewer(t, Handler{Lambda: &Lambda{Endpoint: url}})
+	ask(r, moderate, ivschat.FallbackAllow)
+	if !strings.Contains(log.String(), "status 400") || strings.Contains(log.String(), "Hello") {
+		t.Errorf("logged:\n%s", log)
+	}
+}
+
 func TestAnyOtherARNGoesToTheDefault(t *testing.T) {
 	noChain(t)
 	var got string
