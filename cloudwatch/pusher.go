@@ -144,7 +144,8 @@ func start(o Options, put func(context.Context, *cloudwatch.PutMetricDataInput) 
 }
 
 // Close pushes what is left, for as long as ctx allows and 10 s at most, and
-// stops. Its error is that of the last push; it is in the log, too.
+// stops. Its error is that of the last push; it is in the log, too, since what
+// that one could not bring is lost.
 func (p *Pusher) Close(ctx context.Context) error {
 	p.stop()
 	defer context.AfterFunc(ctx, p.kill)()
@@ -152,7 +153,11 @@ func (p *Pusher) Close(ctx context.Context) error {
 	defer p.kill()
 	p.read()
 	p.endMinute(p.begin)
-	return p.push(ctx)
+	failed, _ := p.push(ctx)
+	if failed != nil {
+		p.log.Warn("the last metrics were not pushed and are lost", "err", failed)
+	}
+	return failed
 }
 
 // readLoop reads the registry some times a minute, and at its end.
@@ -205,13 +210,14 @@ func (p *Pusher) pushLoop(stopped, killed context.Context) {
 		case <-stopped.Done():
 			return
 		case <-p.due:
-			_ = p.push(killed) // it is in the log, and tried again
+			p.say(p.push(killed))
 		}
 	}
 }
 
-// push sends what is pending; what is not taken is pending again.
-func (p *Pusher) push(ctx context.Context) error {
+// push sends what is pending; what is not taken is pending again, but for the
+// series that found no room, which are lost.
+func (p *Pusher) push(ctx context.Context) (failed error, lost int) {
 	ctx, cancel := context.WithTimeout(ctx, pushLimit)
 	defer cancel()
 	p.mu.Lock()
@@ -219,7 +225,6 @@ func (p *Pusher) push(ctx context.Context) error {
 	p.pending = points{}
 	p.mu.Unlock()
 
-	var failed error
 	left := points{}
 	for _, batch := range batches(taken) {
 		in := &cloudwatch.PutMetricDataInput{Namespace: aws.String(batch[0].namespace)}
@@ -234,10 +239,9 @@ func (p *Pusher) push(ctx context.Context) error {
 		}
 	}
 	p.mu.Lock()
-	lost := p.pending.add(left)
+	lost = p.pending.add(left)
 	p.mu.Unlock()
-	p.say(failed, lost)
-	return failed
+	return failed, lost
 }
 
 // say tells the log about failures, once and then once a minute, and when they
