@@ -13,6 +13,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"strings"
 	"time"
@@ -39,7 +41,12 @@ type cli struct {
 	Version versionCmd `cmd:"" help:"Print what this program was built from."`
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	// net/http tells the standard logger what a server says out of turn, which may
+	// be what a user wrote. Nobody of ours writes there.
+	log.SetOutput(io.Discard)
+	os.Exit(run(os.Args[1:]))
+}
 
 // The exit codes: 1 says that what was asked for could not be done, 2 that it
 // could not be understood.

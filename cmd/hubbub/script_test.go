@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"math/big"
@@ -59,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"certificate": certificate,
 			"occupy":      occupy,
 			"bucket":      fakeBucket,
+			"chatterbox":  chatterbox,
 		},
 	})
 }
@@ -305,6 +307,26 @@ func fakeBucket(ts *testscript.TestScript, neg bool, args []string) {
 		return err
 	}))
 	server := httptest.NewServer(gofakes3.New(objects, gofakes3.WithLogger(gofakes3.DiscardLog())).Server())
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
+}
+
+// chatterbox VAR takes every request over HTTP until the script ends, says OUT OF
+// TURN behind each answer, and sets $VAR to its URL.
+func chatterbox(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: chatterbox VAR")
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		c, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}OUT OF TURN")
+		_, _ = io.Copy(io.Discard, c) // until the other side closes
+	}))
 	ts.Defer(server.Close)
 	ts.Setenv(args[0], server.URL)
 }
