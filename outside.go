@@ -32,11 +32,15 @@ func (c Config) devCredentials() aws.CredentialsProvider {
 }
 
 // openReview makes what asks the rooms' review handlers. Without a `review`
-// section there is nothing.
+// section Dev has nothing; Serve has no handlers, and says so of the rooms that name
+// one.
 func (s *Server) openReview(ctx context.Context, metrics prometheus.Registerer) error {
 	c := s.config.Review
-	if c == nil {
+	switch {
+	case c == nil && s.config.Mode == Dev:
 		return nil
+	case c == nil:
+		c = &ReviewConfig{}
 	}
 	r, err := review.New(ctx, review.Options{
 		Timeout: c.Timeout, Concurrency: c.Concurrency, Handlers: c.Handlers, Default: c.Default,
@@ -55,12 +59,7 @@ func (s *Server) openReview(ctx context.Context, metrics prometheus.Registerer) 
 
 // acceptHandler says whether a room may name a review handler. Dev without a
 // `review` section takes every one, so that what makes rooms can be tried out.
-func (s *Server) acceptHandler(uri string) bool {
-	if s.review == nil {
-		return s.config.Mode == Dev
-	}
-	return s.review.Accepts(uri)
-}
+func (s *Server) acceptHandler(uri string) bool { return s.review == nil || s.review.Accepts(uri) }
 
 // openDestinations makes what reaches the destinations of chat logs. Dev keeps
 // those of a kind that is not configured as files below its data.

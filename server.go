@@ -31,7 +31,7 @@ type Server struct {
 	store                 *engine.Engine
 	registry              *registry.Registry
 	keys                  *chattoken.KeyRing
-	review                *review.Reviewer // nil without a `review` section
+	review                *review.Reviewer // nil in Dev without a `review` section
 	destinations          *chatlog.Destinations
 	policies              *policies
 	certificate           *certificate // nil without TLS

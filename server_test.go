@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"hubbub/review"
 )
 
 func TestTwoPeopleChat(t *testing.T) {
@@ -96,6 +98,39 @@ func TestDevKeepsItsRoomUntilItIsDeleted(t *testing.T) {
 		t.Errorf("back in the first account the room is %s, was %s", back, anew)
 	} else if info, err := os.Stat(s.Data()); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the data folder has mode %v (%v), want 0700", info.Mode(), err)
+	}
+}
+
+// TestServeSaysThatARoomsHandlerIsGone: the section that it was in was taken out
+// of the file, and the room's fallback lets everything through.
+func TestServeSaysThatARoomsHandlerIsGone(t *testing.T) {
+	const handler = "arn:aws:lambda:us-west-2:123456789012:function:words"
+	k := NewAccessKey()
+	c := Config{
+		Mode: Serve, Regions: []string{"us-west-2"}, Data: filepath.Join(t.TempDir(), "data"), IAM: write(t, "iam.yaml", iamFile(k, "IVSFullAccess")),
+		Review: &ReviewConfig{Handlers: map[string]review.Handler{handler: {Rules: &review.Rules{DenyLinks: true}}}},
+	}
+	s, _ := node(t, c)
+	api := newCaller(t, s.APIURL(), k.ID, k.Secret, "us-west-2")
+	room := api.ok(t, "CreateRoom", map[string]any{"messageReviewHandler": map[string]any{"uri": handler}})["arn"]
+	s.Close()
+	c.Review = nil
+	s, log := node(t, c)
+	api = newCaller(t, s.APIURL(), k.ID, k.Secret, "us-west-2")
+	if status, out := api.call(t, "CreateRoom", map[string]any{"messageReviewHandler": map[string]any{"uri": handler}}); status != http.StatusBadRequest {
+		t.Errorf("another room with the handler: status %d, %v", status, out)
+	}
+	alice := connect(t, s.MessagingURL(), api.token(t, room, "alice"))
+	send(t, alice, map[string]any{"Action": "SEND_MESSAGE", "Content": "hello"})
+	if m := receive(t, alice); m["Content"] != "hello" {
+		t.Errorf("got %v, want the message, as the fallback says", m)
+	}
+	counted := `hubbub_review_invocation_errors_total{uri="` + handler + `"} 1`
+	if _, metrics := get(t, s.AdminURL()+"/metrics"); !strings.Contains(metrics, counted) {
+		t.Errorf("the metrics do not have %s", counted)
+	}
+	if !strings.Contains(log.String(), `"handler":"`+handler+`","reason":"no_handler"`) {
+		t.Error("the log does not say that there is no handler")
 	}
 }
 
