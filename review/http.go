@@ -82,6 +82,12 @@ func unanswered(err error) error {
 // the connection is for the next one.
 const connectTimeout = 2 * time.Second
 
+// deadAfter is how long a connection of HTTP/2 on which nothing comes is believed
+// in, and again how long a ping of it may take. A call whose time is up leaves such
+// a connection to the others, so that one that the network has dropped without a
+// word would be asked for minutes.
+const deadAfter = time.Second
+
 // newClient makes a client on the transport that follows no redirect, reads no
 // more of an answer than can be valid, and keeps as many connections as there
 // are invocations, until the reviewer is closed.
@@ -96,6 +102,7 @@ func (r *Reviewer) newClient(t *http.Transport, idle time.Duration) *http.Client
 	t.TLSHandshakeTimeout = connectTimeout
 	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.MaxConnsPerHost = 0, r.concurrency, 0
 	t.IdleConnTimeout = idle
+	t.HTTP2 = &http.HTTP2Config{SendPingTimeout: deadAfter, PingTimeout: deadAfter}
 	t.MaxResponseHeaderBytes = maxHeaderBytes
 	t.DisableCompression = true // the limit is for what was sent
 	r.idle = append(r.idle, t.CloseIdleConnections)

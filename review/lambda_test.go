@@ -3,15 +3,22 @@ package review
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"crypto/sha256"
-	"encoding/hex"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 
@@ -216,4 +223,89 @@ func TestNoCredentialsIsAnInvocationError(t *testing.T) {
 	if !strings.Contains(log.String(), "reason=no_credentials") {
 		t.Errorf("logged:\n%s", log)
 	}
+}
+
+// Many messages share a connection of HTTP/2. When the network has dropped it
+// without a word, it is found out.
+func TestADeadConnectionIsNotAskedForLong(t *testing.T) {
+	noChain(t)
+	backend := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor != 2 {
+			t.Errorf("asked over %s", r.Proto)
+		}
+		io.WriteString(w, allows)
+	}))
+	backend.EnableHTTP2 = true
+	backend.StartTLS()
+	t.Cleanup(backend.Close)
+	bundle := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(bundle, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: backend.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("AWS_CA_BUNDLE", bundle)
+	way := newWay(t, backend.Listener.Addr().String())
+	r, _, _ := reviewer(t, Handler{Lambda: &Lambda{Endpoint: "https://" + way.Addr().String()}}, func(o *Options) { o.Timeout = 200 * time.Millisecond })
+	for began := time.Now(); ask(r, moderate, ivschat.FallbackDeny).Content != allowed.Content; {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("it is not asked at all")
+		}
+	}
+	way.silent.Add(1)
+	want(t, ask(r, moderate, ivschat.FallbackDeny), refused, "over a dead connection")
+	for began := time.Now(); ask(r, moderate, ivschat.FallbackDeny).Content != allowed.Content; {
+		if time.Since(began) > 20*time.Second {
+			t.Fatal("the dead connection is asked again and again")
+		}
+	}
+}
+
+// way leads to a server, until it swallows what it carries.
+type way struct {
+	net.Listener
+	silent atomic.Int32 // connections from before it grew carry nothing any more
+}
+
+func newWay(t *testing.T, to string) *way {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &way{Listener: l}
+	var all sync.WaitGroup
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	carry := func(to, from net.Conn, began int32) {
+		defer to.Close()
+		defer from.Close()
+		b := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(b)
+			if err != nil {
+				return
+			}
+			if w.silent.Load() != began {
+				continue
+			}
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+	}
+	all.Go(func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", to)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			began := w.silent.Load()
+			all.Go(func() { carry(server, from, began) })
+			all.Go(func() { carry(from, server, began) })
+		}
+	})
+	return w
 }
