@@ -86,8 +86,14 @@ func init() {
 		for i := 1; i < n; i++ {
 			set.Set(i)
 		}
-		// Threads that exist already keep their mask; the scheduler's others inherit this one.
-		_ = unix.SchedSetaffinity(0, &set)
+		// The threads that exist already, or the load would run beside the server at
+		// times; those to come inherit it.
+		threads, _ := os.ReadDir("/proc/self/task")
+		for _, t := range threads {
+			if id, err := strconv.Atoi(t.Name()); err == nil {
+				_ = unix.SchedSetaffinity(id, &set)
+			}
+		}
 		runtime.GOMAXPROCS(n - 1)
 	}
 }
