@@ -110,7 +110,7 @@ func measureOperation(p *process, path, body string) (f operationFigures, err er
 	var failed error
 	var workers sync.WaitGroup
 	cpu, begun := p.cpu(), time.Now()
-	end := begun.Add(time.Duration(*seconds * float64(time.Second)))
+	end := begun.Add(runLength(2))
 	for range 16 {
 		workers.Go(func() {
 			took, err := repeat(u.Host, raw.Bytes(), end)

@@ -30,13 +30,22 @@ func benchFanOut(binaryPath, dir string) error {
 	if err != nil {
 		return err
 	}
-	for range *runs {
-		var ratio [2]figures
-		for i, start := range []func() (*process, error){
-			func() (*process, error) { return hubbub(binaryPath, ":memory:") },
-			func() (*process, error) { return launch(self, "floor", "fanout") },
-		} {
-			p, err := start()
+	servers := []struct {
+		name  string
+		start func() (*process, error)
+	}{
+		{"hubbub", func() (*process, error) { return hubbub(binaryPath, ":memory:") }},
+		{"floor ", func() (*process, error) { return launch(self, "floor", "fanout") }},
+		{"beside", func() (*process, error) { return hubbub(*beside, ":memory:") }},
+	}
+	if *beside == "" {
+		servers = servers[:2]
+	}
+	for i := range *runs {
+		all := map[string]figures{}
+		for j := range servers {
+			s := servers[(i+j)%len(servers)] // none is always the first
+			p, err := s.start()
 			if err != nil {
 				return err
 			}
@@ -45,20 +54,25 @@ func benchFanOut(binaryPath, dir string) error {
 			if err != nil {
 				return err
 			}
-			ratio[i] = f
-			name := []string{"hubbub", "floor "}[i]
-			t.add(name+" RSS of an idle viewer, KiB", f.rss)
-			t.add(name+" handshakes/s, one after another on 8 connections", f.handshakes)
-			t.add(name+" saturated: deliveries/s", f.rate)
-			t.add(name+" saturated: CPU s a million deliveries", f.cost)
-			t.add(name+" saturated: p99 ms", f.p99)
-			t.add(name+" 50/s: CPU s a million deliveries", f.spacedCost)
-			t.add(name+" 50/s: p50 ms", f.spacedP50)
-			t.add(name+" 50/s: p99 ms", f.spacedP99)
+			all[s.name] = f
 		}
-		t.add("hubbub ÷ floor, saturated deliveries/s", ratio[0].rate/ratio[1].rate)
-		t.add("hubbub ÷ floor, 50/s CPU a delivery", ratio[0].spacedCost/ratio[1].spacedCost)
-		t.add("hubbub ÷ floor, 50/s p99", ratio[0].spacedP99/ratio[1].spacedP99)
+		for _, s := range servers {
+			f := all[s.name]
+			t.add(s.name+" RSS of an idle viewer, KiB", f.rss)
+			t.add(s.name+" handshakes/s, one after another on 8 connections", f.handshakes)
+			t.add(s.name+" saturated: deliveries/s", f.rate)
+			t.add(s.name+" saturated: CPU s a million deliveries", f.cost)
+			t.add(s.name+" saturated: p99 ms", f.p99)
+			t.add(s.name+" 50/s: CPU s a million deliveries", f.spacedCost)
+			t.add(s.name+" 50/s: p50 ms", f.spacedP50)
+			t.add(s.name+" 50/s: p99 ms", f.spacedP99)
+		}
+		for _, other := range servers[1:] {
+			t.add("hubbub ÷ "+other.name+", saturated deliveries/s", all["hubbub"].rate/all[other.name].rate)
+			t.add("hubbub ÷ "+other.name+", saturated CPU a delivery", all["hubbub"].cost/all[other.name].cost)
+			t.add("hubbub ÷ "+other.name+", 50/s CPU a delivery", all["hubbub"].spacedCost/all[other.name].spacedCost)
+			t.add("hubbub ÷ "+other.name+", 50/s p99", all["hubbub"].spacedP99/all[other.name].spacedP99)
+		}
 	}
 	t.print(fmt.Sprintf("fan-out: one room of %d viewers, plain TCP, messages of about 320 bytes", *viewers))
 	return nil
@@ -83,7 +97,7 @@ type crowd struct {
 
 func measureRoom(p *process) (f figures, err error) {
 	n := *viewers
-	tokens, err := mintTokens(p, n)
+	tokens, err := mintTokens(p, p.RoomARN, n)
 	if err != nil {
 		return f, err
 	}
@@ -135,7 +149,7 @@ func measureRoom(p *process) (f figures, err error) {
 			return f, err
 		}
 	}
-	for time.Since(begun).Seconds() < *seconds {
+	for time.Since(begun) < runLength(2) {
 		select {
 		case <-c.complete:
 		case <-time.After(10 * time.Second):
@@ -156,7 +170,7 @@ func measureRoom(p *process) (f figures, err error) {
 
 	// Spaced: 50 a second, by the clock.
 	cpu, start = p.cpu(), c.delivered.Load()
-	messages := int(*seconds * 50)
+	messages := int(runLength(2).Seconds() * 50)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for range messages {
@@ -200,27 +214,42 @@ func (c *crowd) send(seq int) error {
 	if seq >= len(c.perSeq) {
 		return errors.New("too many messages for one run")
 	}
-	body := fmt.Sprintf(`{"Action":"SEND_MESSAGE","RequestId":"0c5b6b43-9c2e-4f5e-8a05-1f21d7d3f5ac","Content":"@%d@%d@%s"}`, seq, time.Now().UnixNano(), padding)
+	return sendMessage(c.conns[0], seq, time.Now())
+}
+
+// sendMessage sends a message whose content has its number and a time.
+func sendMessage(conn net.Conn, seq int, stamp time.Time) error {
+	body := fmt.Sprintf(`{"Action":"SEND_MESSAGE","RequestId":"0c5b6b43-9c2e-4f5e-8a05-1f21d7d3f5ac","Content":"@%d@%d@%s"}`, seq, stamp.UnixNano(), padding)
 	frame := []byte{0x81, 0x80 | 126, 0, 0, 0, 0, 0, 0} // a mask of zeros changes nothing
 	binary.BigEndian.PutUint16(frame[2:], uint16(len(body)))
-	_, err := c.conns[0].Write(append(frame, body...))
+	_, err := conn.Write(append(frame, body...))
 	return err
 }
 
-// read counts frames until the connection ends.
-func (c *crowd) read(conn net.Conn, timed bool) {
-	r := bufio.NewReaderSize(conn, 16<<10)
-	var delays []time.Duration
-	var payload []byte
+// stamped takes number and time from the frame of a message.
+func stamped(frame []byte) (seq int, stamp time.Time, ok bool) {
+	_, rest, ok := bytes.Cut(frame, []byte(`"@`))
+	if !ok {
+		return 0, time.Time{}, false
+	}
+	number, rest, _ := bytes.Cut(rest, []byte("@"))
+	seq, _ = strconv.Atoi(string(number))
+	at, _, _ := bytes.Cut(rest, []byte("@"))
+	nanos, _ := strconv.ParseInt(string(at), 10, 64)
+	return seq, time.Unix(0, nanos), true
+}
+
+// readText reads the next text frame into payload, or a larger slice.
+func readText(r *bufio.Reader, payload []byte) ([]byte, error) {
 	for {
 		var head [4]byte
 		if _, err := io.ReadFull(r, head[:2]); err != nil {
-			return
+			return payload, err
 		}
 		length := int(head[1] & 127)
 		if length == 126 {
 			if _, err := io.ReadFull(r, head[2:4]); err != nil {
-				return
+				return payload, err
 			}
 			length = int(binary.BigEndian.Uint16(head[2:4]))
 		}
@@ -229,24 +258,33 @@ func (c *crowd) read(conn net.Conn, timed bool) {
 		}
 		payload = payload[:length]
 		if _, err := io.ReadFull(r, payload); err != nil {
+			return payload, err
+		}
+		if head[0] == 0x81 { // else a ping: a load is over before an answer is due
+			return payload, nil
+		}
+	}
+}
+
+// read counts frames until the connection ends.
+func (c *crowd) read(conn net.Conn, timed bool) {
+	r := bufio.NewReaderSize(conn, 16<<10)
+	var delays []time.Duration
+	var payload []byte
+	for {
+		var err error
+		if payload, err = readText(r, payload); err != nil {
 			return
 		}
-		if head[0] != 0x81 { // a ping: this load is over before an answer is due
-			continue
-		}
-		_, rest, ok := bytes.Cut(payload, []byte(`"@`))
+		seq, stamp, ok := stamped(payload)
 		if !ok {
 			c.mu.Lock()
 			c.failed = fmt.Errorf("unexpected frame: %.200s", payload)
 			c.mu.Unlock()
 			continue
 		}
-		number, rest, _ := bytes.Cut(rest, []byte("@"))
-		seq, _ := strconv.Atoi(string(number))
 		if timed {
-			stamp, _, _ := bytes.Cut(rest, []byte("@"))
-			at, _ := strconv.ParseInt(string(stamp), 10, 64)
-			delays = append(delays, time.Since(time.Unix(0, at)))
+			delays = append(delays, time.Since(stamp))
 			if len(delays) >= 16 {
 				c.mu.Lock()
 				c.delays = append(c.delays, delays...)
@@ -293,9 +331,9 @@ func upgrade(address, token string) (net.Conn, error) {
 	return conn, nil
 }
 
-// mintTokens gets n tokens, the first of which may send.
-func mintTokens(p *process, n int) ([]string, error) {
-	if p.RoomARN == "" { // the floor asks for none
+// mintTokens gets n tokens for a room.
+func mintTokens(p *process, room string, n int) ([]string, error) {
+	if room == "" { // the floor asks for none
 		return make([]string, n), nil
 	}
 	tokens := make([]string, n)
@@ -307,7 +345,7 @@ func mintTokens(p *process, n int) ([]string, error) {
 	for range 8 {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE"],"attributes":{"username":"viewer"}}`, p.RoomARN, i)
+				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE"],"attributes":{"username":"viewer"}}`, room, i)
 				r, err := signed(p, "/CreateChatToken", body)
 				if err != nil {
 					errs <- err

@@ -1,8 +1,9 @@
 // Bench measures a running Hubbub: the control plane and the fan-out of a room,
-// each beside a floor measured in the same run.
+// each beside a floor measured in the same run, and what chat logs and message
+// review add to a load by the clock, beside the same load without.
 //
-//	cd bench && go run .                 everything, about three minutes
-//	cd bench && go run . -only fanout    one part: api, fanout, start
+//	cd bench && go run .                 everything, about twenty minutes
+//	cd bench && go run . -only fanout    one part: start, api, fanout, logging, review
 //
 // The server runs as a process of its own on one processor, the load on the
 // others; runs of the server and of the floor take turns, and the ratio is that
@@ -25,10 +26,29 @@ import (
 
 var (
 	runs    = flag.Int("runs", 5, "counted runs of each figure")
-	only    = flag.String("only", "", "one part: api, fanout or start; empty for all")
-	seconds = flag.Float64("seconds", 2, "length of one timed run")
-	viewers = flag.Int("viewers", 1000, "viewers of the room")
+	only    = flag.String("only", "", "one part: start, api, fanout, logging or review; empty for all")
+	seconds = flag.Float64("seconds", 0, "length of one timed run; 0 is 2, and 10 of logging and review")
+	viewers = flag.Int("viewers", 1000, "viewers of the room of fanout")
+	beside  = flag.String("beside", "", "another hubbub, built before, that fanout measures in turn with this one")
+
+	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of logging and review, which cost some of what is measured")
 )
+
+// runLength is the length of one timed run.
+func runLength(usual float64) time.Duration {
+	if *seconds > 0 {
+		usual = *seconds
+	}
+	return time.Duration(usual * float64(time.Second))
+}
+
+// profileOf names the profile of a run; "" if none is to be taken.
+func profileOf(part string, s shape, variant string) string {
+	if *profiles == "" {
+		return ""
+	}
+	return strings.ReplaceAll(fmt.Sprint(part, "-", s.rooms, "-", variant), " ", "-")
+}
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "floor" {
@@ -61,7 +81,7 @@ func bench() error {
 	for _, part := range []struct {
 		name string
 		run  func(binary, dir string) error
-	}{{"start", benchStart}, {"api", benchAPI}, {"fanout", benchFanOut}} {
+	}{{"start", benchStart}, {"api", benchAPI}, {"fanout", benchFanOut}, {"logging", benchLogging}, {"review", benchReview}} {
 		if *only != "" && *only != part.name {
 			continue
 		}

@@ -18,10 +18,10 @@ import (
 
 // process is a server under load, on processor 0 alone.
 type process struct {
-	API, Messaging, Region string
-	AccessKeyID            string `json:"access_key_id"`
-	SecretKey              string `json:"secret_access_key"`
-	RoomARN                string `json:"room_arn"`
+	API, Messaging, Admin, Region string
+	AccessKeyID                   string `json:"access_key_id"`
+	SecretKey                     string `json:"secret_access_key"`
+	RoomARN                       string `json:"room_arn"`
 
 	cmd   *exec.Cmd
 	ready time.Duration
@@ -50,9 +50,9 @@ func launch(binary string, args ...string) (*process, error) {
 	return p, json.Unmarshal(line, p)
 }
 
-func hubbub(binary, data string) (*process, error) {
-	return launch(binary, "dev", "--log", "json", "--data", data, "--limits", "none", "--drain", "0s",
-		"--api", "127.0.0.1:0", "--messaging", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+func hubbub(binary, data string, more ...string) (*process, error) {
+	return launch(binary, append([]string{"dev", "--log", "json", "--data", data, "--limits", "none", "--drain", "0s", fmt.Sprintf("--pprof=%v", *profiles != ""),
+		"--api", "127.0.0.1:0", "--messaging", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, more...)...)
 }
 
 func (p *process) stop() {
