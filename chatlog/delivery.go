@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -200,7 +201,7 @@ func (d *delivery) read(ctx context.Context, reader *engine.OutboxReader, to cha
 	for {
 		b, err := reader.Next(ctx)
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, engine.ErrClosed): // by our own end, or with the configuration
 			return
 		case err != nil:
 			d.log.log.Error("the outbox of chat logs cannot be read; trying on", "configuration", d.configuration, "err", err)
@@ -369,9 +370,21 @@ func (d *delivery) attempt(ctx context.Context, p put) {
 		entries[i] = e.Entry
 	}
 	began := time.Now()
-	p.left, p.lost, p.err = p.destination.Put(ctx, entries)
+	p.left, p.lost, p.err = d.guarded(ctx, p.destination, entries)
 	d.log.metrics.seconds.Observe(time.Since(began).Seconds())
 	d.puts <- p
+}
+
+// guarded is Put; a panic in it is a failure like another, and not the end of the
+// node.
+func (d *delivery) guarded(ctx context.Context, to Destination, entries []Entry) (left []int, lost int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.log.Error("panic at a log destination", "configuration", d.configuration, "stack", string(debug.Stack()))
+			left, lost, err = nil, 0, &Failure{Kind: Other, Class: Final, Err: errors.New("panic")}
+		}
+	}()
+	return to.Put(ctx, entries)
 }
 
 // settle takes the outcome of an attempt.
@@ -409,15 +422,16 @@ func (d *delivery) settle(p put, now time.Time) {
 			slices.SortFunc(l.entries, byNumber)
 		}
 	}
+	if len(l.entries) == 0 {
+		delete(d.lanes, l.name)
+	}
+	if p.destination != d.destination { // what the old one says of itself concerns nobody any more
+		return
+	}
 	l.tried = now
 	if p.err == nil {
 		l.pauses = nil
-		if len(l.entries) == 0 {
-			delete(d.lanes, l.name)
-		}
-		if p.destination == d.destination {
-			d.recovered(now)
-		}
+		d.recovered(now)
 		return
 	}
 	if taken > 0 { // it takes some

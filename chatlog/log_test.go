@@ -447,6 +447,25 @@ func TestAChangedDestinationGetsWhatTheOldOneDidNotTake(t *testing.T) {
 	inOrder(t, other.wait(t, 20), 20)
 }
 
+func TestAPanicAtADestinationIsAFailure(t *testing.T) {
+	f := newFixture(t).start()
+	s := newSink()
+	panicked := false
+	s.answer = func(context.Context, []Entry) ([]int, int, error) {
+		if !panicked {
+			panicked = true
+			panic("a line of a log")
+		}
+		return nil, 0, nil
+	}
+	c := f.configuration("bucket", s)
+	f.say(0, 1, c)
+	inOrder(t, s.wait(t, 1), 1)
+	if !strings.Contains(f.text.String(), "panic at a log destination") || strings.Contains(f.text.String(), "a line of a log") {
+		t.Errorf("the log says %s", f.text)
+	}
+}
+
 func TestADeletedConfigurationBringsWhatWasLoggedBefore(t *testing.T) {
 	f := newFixture(t).start()
 	s := newSink()
@@ -460,6 +479,9 @@ func TestADeletedConfigurationBringsWhatWasLoggedBefore(t *testing.T) {
 	f.Changed(c)
 	inOrder(t, s.wait(t, 10), 10)
 	eventually(t, "the delivery is gone", func() bool { return !f.delivering(c) })
+	if strings.Contains(f.text.String(), "cannot be read") {
+		t.Errorf("the log takes the end for trouble: %s", f.text)
+	}
 	f.say(10, 15, c)
 	eventually(t, "what comes after is dropped and counted", func() bool {
 		return f.value("hubbub_chatlog_dropped_records_total", string(configurationDeleted)) == 5

@@ -153,7 +153,7 @@ func (p *Pusher) Close(ctx context.Context) error {
 	defer p.kill()
 	p.read()
 	p.endMinute(p.begin)
-	failed, _ := p.push(ctx)
+	_, failed := p.push(ctx)
 	if failed != nil {
 		p.log.Warn("the last metrics were not pushed and are lost", "err", failed)
 	}
@@ -217,7 +217,7 @@ func (p *Pusher) pushLoop(stopped, killed context.Context) {
 
 // push sends what is pending; what is not taken is pending again, but for the
 // series that found no room, which are lost.
-func (p *Pusher) push(ctx context.Context) (failed error, lost int) {
+func (p *Pusher) push(ctx context.Context) (lost int, failed error) {
 	ctx, cancel := context.WithTimeout(ctx, pushLimit)
 	defer cancel()
 	p.mu.Lock()
@@ -241,12 +241,12 @@ func (p *Pusher) push(ctx context.Context) (failed error, lost int) {
 	p.mu.Lock()
 	lost = p.pending.add(left)
 	p.mu.Unlock()
-	return failed, lost
+	return lost, failed
 }
 
 // say tells the log about failures, once and then once a minute, and when they
 // are over.
-func (p *Pusher) say(failed error, lost int) {
+func (p *Pusher) say(lost int, failed error) {
 	switch now := time.Now(); {
 	case failed == nil:
 		if p.failing {
