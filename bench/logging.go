@@ -121,19 +121,19 @@ func measureLogging(binaryPath, data string, s shape, name string, flags []strin
 	ended := time.Now()
 	if flags != nil {
 		want := float64(3 * f.messages)
-		delivered, err := p.metric("hubbub_chatlog_delivered_records_total")
+		delivered, err := p.metric("hubbub_chatlog_delivered_records_total", "")
 		if err != nil {
 			return f, err
 		}
 		f.behind = want - delivered
 		if err := await(time.Minute, func() (bool, error) {
-			delivered, err = p.metric("hubbub_chatlog_delivered_records_total")
+			delivered, err = p.metric("hubbub_chatlog_delivered_records_total", "")
 			return delivered >= want, err
 		}); err != nil {
 			return f, fmt.Errorf("%.0f of %.0f records: %w", delivered, want, err)
 		}
 		f.lag, f.records = time.Since(ended), delivered
-		if f.dropped, err = p.metric("hubbub_chatlog_dropped_records_total"); err != nil {
+		if f.dropped, err = p.metric("hubbub_chatlog_dropped_records_total", ""); err != nil {
 			return f, err
 		}
 	}

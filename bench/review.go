@@ -38,25 +38,26 @@ func benchReview(binaryPath, dir string) error {
 	for _, s := range shapes {
 		var t table
 		for i := range *runs {
-			all := map[string]steadyFigures{}
-			cpu := map[string]float64{}
+			all := map[string]reviewFigures{}
 			order := slices.Clone(variants)
 			if i%2 == 1 {
 				slices.Reverse(order)
 			}
 			for _, v := range order {
 				data := filepath.Join(dir, fmt.Sprint("review", s.rooms, i, strings.ReplaceAll(v.name, " ", "-")))
-				f, used, err := measureReview(binaryPath, data, s, v.name, handlers, v.handler)
+				f, err := measureReview(binaryPath, data, s, v.name, handlers, v.handler)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", s.name, v.name, err)
 				}
-				all[v.name], cpu[v.name] = f, used
+				all[v.name] = f
 			}
 			for _, v := range variants {
-				t.addSteady(v.name, all[v.name], cpu[v.name])
+				f, plain := all[v.name], all["no handler"]
+				t.addSteady(v.name, f.steadyFigures, f.cpu)
 				if v.handler != "" {
-					t.add(v.name+" ÷ no handler, p99", all[v.name].p99/all["no handler"].p99)
-					t.add(v.name+" ÷ no handler, CPU a message", cpu[v.name]/cpu["no handler"])
+					t.add(v.name+": messages without a verdict in time", f.fallbacks)
+					t.add(v.name+" ÷ no handler, p99", f.p99/plain.p99)
+					t.add(v.name+" ÷ no handler, CPU a message", f.cpu/plain.cpu)
 				}
 			}
 		}
@@ -65,26 +66,43 @@ func benchReview(binaryPath, dir string) error {
 	return nil
 }
 
-// measureReview runs the load on a server of its own and returns its processor
-// time in µs a message, too. Every message must have had its verdict.
-func measureReview(binaryPath, data string, s shape, name, handlers, handler string) (f steadyFigures, cpu float64, err error) {
+type reviewFigures struct {
+	steadyFigures
+	cpu       float64 // µs a message
+	fallbacks float64 // messages that were allowed since there was no verdict
+}
+
+// measureReview runs the load on a server of its own; handler "" is none.
+func measureReview(binaryPath, data string, s shape, name, handlers, handler string) (f reviewFigures, err error) {
 	p, err := hubbub(binaryPath, data, "--review-handlers", handlers)
 	if err != nil {
-		return f, 0, err
+		return f, err
 	}
 	defer p.stop()
 	members := ""
 	if handler != "" {
-		members = `"messageReviewHandler":{"uri":"` + handler + `","fallbackResult":"DENY"}`
+		members = `"messageReviewHandler":{"uri":"` + handler + `","fallbackResult":"ALLOW"}`
 	}
 	rooms, err := createRooms(p, s.rooms, members)
 	if err != nil {
-		return f, 0, err
+		return f, err
 	}
-	if f, err = runSteady(p, rooms, profileOf("review", s, name)); err != nil {
-		return f, 0, err
+	if f.steadyFigures, err = runSteady(p, rooms, profileOf("review", s, name)); err != nil {
+		return f, err
 	}
-	return f, float64((p.cpu() - f.used).Microseconds()) / float64(f.messages), nil
+	f.cpu = float64((p.cpu() - f.used).Microseconds()) / float64(f.messages)
+	if handler == "" {
+		return f, nil
+	}
+	all, err := p.metric("hubbub_review_seconds_count", "")
+	if err == nil && all != float64(f.messages) {
+		err = fmt.Errorf("%.0f verdicts on %d messages", all, f.messages)
+	}
+	if err != nil {
+		return f, err
+	}
+	f.fallbacks, err = p.metric("hubbub_review_seconds_count", "fallback_allow")
+	return f, err
 }
 
 // allow answers with the content that it was asked about.

@@ -210,8 +210,8 @@ func createRooms(p *process, n int, members string) (arns []string, err error) {
 	return arns, nil
 }
 
-// metric is the sum of a metric of the server over its labels.
-func (p *process) metric(name string) (sum float64, err error) {
+// metric is the sum of a metric of the server over all series that have the label.
+func (p *process) metric(name, label string) (sum float64, err error) {
 	response, err := http.Get(p.Admin + "/metrics")
 	if err != nil {
 		return 0, err
@@ -224,7 +224,7 @@ func (p *process) metric(name string) (sum float64, err error) {
 	found := false
 	for line := range bytes.Lines(b) {
 		series, value, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
-		if of, _, _ := strings.Cut(series, "{"); of == name {
+		if of, labels, _ := strings.Cut(series, "{"); of == name && strings.Contains(labels, label) {
 			v, err := strconv.ParseFloat(value, 64)
 			if err != nil {
 				return 0, err
