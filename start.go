@@ -38,8 +38,12 @@ func (s *Server) start(ctx context.Context) error {
 		return err
 	}
 	files := raiseOpenFiles()
-	if files > 0 && files < fewFiles {
-		s.log.Warn("few files may be open, and each viewer is one; raise the limit (ulimit -n, LimitNOFILE)", "limit", files)
+	viewers := limits.Value(quota.Connections)
+	if c.Mode == Dev || viewers == 0 {
+		viewers = fewViewers
+	}
+	for _, a := range kernelAdvice("/", viewers, files) {
+		s.log.Warn("the system is set up for fewer viewers", "viewers", viewers, "what", a.what, "is", a.have, "should_be", a.need, "do", a.change)
 	}
 
 	// Ports and files first: what is wrong with them needs no store to be said.
@@ -105,8 +109,8 @@ func (s *Server) start(ctx context.Context) error {
 // maxStrangers is how many handshakes socket allows at a time by itself.
 const maxStrangers = 16 << 10
 
-// fewFiles is a limit of open files that a busy chat room reaches.
-const fewFiles = 10_000
+// fewViewers are what every system should carry: those of one busy room.
+const fewViewers = 9000
 
 // openStore opens the engine and what is kept in it.
 func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics prometheus.Registerer) (*engine.Bucket, *engine.Once, error) {
