@@ -14,13 +14,20 @@ import (
 // client.
 type Conn struct {
 	// Set before Open, read-only after.
-	server  *Server
-	net     net.Conn        // TLS, if there is any
-	base    net.Conn        // TCP; the same as net without TLS
-	raw     syscall.RawConn // for one attempt at a write; nil with TLS
 	session any
 	remote  netip.Addr
-	born    time.Time
+
+	*stream // of the portable transport
+}
+
+// stream is a connection of the portable transport.
+type stream struct {
+	// Set before Open, read-only after.
+	server *Server
+	net    net.Conn        // TLS, if there is any
+	base   net.Conn        // TCP; the same as net without TLS
+	raw    syscall.RawConn // for one attempt at a write; nil with TLS
+	born   time.Time
 
 	// Owned by the reading goroutine.
 	framesIn uint64
@@ -196,7 +203,7 @@ func (c *Conn) finish() {
 		_ = c.net.Close() // TLS says good-bye, too
 	}
 	_ = c.base.Close()
-	c.out.join()
+	c.out.settled()
 	c.mu.Lock()
 	c.closed = true
 	if c.timer != nil {

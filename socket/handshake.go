@@ -19,6 +19,7 @@ import (
 // stranger is a connection in its handshake.
 type stranger struct {
 	net.Conn
+	end    func()        // ends the connection, soon
 	place  *list.Element // in Server.idlers, if it may be turned out; guarded by Server.mu
 	turned atomic.Bool   // it was
 }
@@ -35,27 +36,14 @@ func (p *stranger) why(otherwise refusal) refusal {
 // taken the stranger that has owed us its request for longest goes: who says
 // nothing keeps nobody out. If the Handler has them all, it waits.
 func (s *Server) greet(c net.Conn) {
-	select {
-	case s.shaking <- struct{}{}:
-	default:
-		s.turnOut()
-		s.shaking <- struct{}{}
-	}
-	p := &stranger{Conn: c}
-	s.mu.Lock()
-	if s.over {
-		s.mu.Unlock()
-		<-s.shaking
+	p := &stranger{Conn: c, end: func() { _ = c.Close() }}
+	if !s.enlist(p, func() { s.running.Add(1) }) {
 		_ = c.Close()
 		return
 	}
-	s.strangers[p] = struct{}{}
-	p.place = s.idlers.PushBack(p)
-	s.running.Add(1)
-	s.mu.Unlock()
 	go func() {
 		defer s.running.Done()
-		defer func() { <-s.shaking }()
+		defer s.vacate()
 		defer func() {
 			if err := recover(); err != nil {
 				s.config.Log.Error("panic over a handshake", "err", err, "stack", string(debug.Stack()))
@@ -66,6 +54,30 @@ func (s *Server) greet(c net.Conn) {
 		s.shake(p)
 	}()
 }
+
+// enlist waits for a place, gives it to the stranger, and calls begin under s.mu;
+// it is false if the server accepts nobody any more.
+func (s *Server) enlist(p *stranger, begin func()) bool {
+	select {
+	case s.shaking <- struct{}{}:
+	default:
+		s.turnOut()
+		s.shaking <- struct{}{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		s.vacate()
+		return false
+	}
+	s.strangers[p] = struct{}{}
+	p.place = s.idlers.PushBack(p)
+	begin()
+	return true
+}
+
+// vacate gives a place back.
+func (s *Server) vacate() { <-s.shaking }
 
 // turnOut ends the handshake of the first who may be turned out.
 func (s *Server) turnOut() {
@@ -79,7 +91,7 @@ func (s *Server) turnOut() {
 	s.mu.Unlock()
 	if p != nil {
 		p.turned.Store(true)
-		_ = p.Close()
+		p.end()
 	}
 }
 
@@ -134,18 +146,15 @@ func (s *Server) shake(p *stranger) {
 	}
 	if err != nil {
 		r, ok := errors.AsType[*refusedRequest](err)
-		switch {
-		case !ok:
+		if ok {
+			s.metrics.refused(byRequest(r))
+		} else {
 			s.metrics.refused(p.why(noRequest))
-		case r.status == http.StatusRequestHeaderFieldsTooLarge:
-			s.metrics.refused(tooLarge)
-		default:
-			s.metrics.refused(badRequest)
 		}
 		s.refuseStranger(p, c, r)
 		return
 	}
-	remote := s.client(p.Conn, request.Header)
+	remote := s.client(addressOf(p.Conn), request.Header)
 	d := s.decide(c, from, request, remote, &early)
 	if !d.accepted {
 		s.metrics.refused(byDecision(d))
@@ -153,7 +162,7 @@ func (s *Server) shake(p *stranger) {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
-	conn := &Conn{server: s, net: c, base: p.Conn, session: d.session, remote: remote, born: time.Now()}
+	conn := &Conn{session: d.session, remote: remote, stream: &stream{server: s, net: c, base: p.Conn, born: time.Now()}}
 	if c == p.Conn {
 		conn.raw = from.raw
 	}
@@ -161,16 +170,22 @@ func (s *Server) shake(p *stranger) {
 	reply := answer(request, d.protocol)
 	conn.out.frames = append(conn.out.few[:0], reply)
 	conn.out.bytes, conn.out.writing = len(reply.bytes), true // until Open is through
+	s.enrol(p, conn)
+	s.running.Go(func() { s.run(conn, from, early) })
+}
+
+// enrol makes an accepted stranger a connection of the server. If that is ending,
+// Open and Closed are still called: the session is the Handler's.
+func (s *Server) enrol(p *stranger, c *Conn) {
 	s.metrics.connections.Inc()
 	s.leave(p)
 	s.mu.Lock()
-	s.conns[conn] = struct{}{}
+	s.conns[c] = struct{}{}
 	over := s.over
 	s.mu.Unlock()
 	if over {
-		conn.drop(Draining) // Open and Closed are still called: the session is the Handler's
+		c.drop(Draining)
 	}
-	s.running.Go(func() { s.run(conn, from, early) })
 }
 
 // refuseStranger answers, if there is an answer, and ends the connection.
@@ -193,17 +208,12 @@ func (s *Server) decide(c net.Conn, from *source, r *http.Request, remote netip.
 	ctx, cancel := context.WithDeadline(context.Background(), until)
 	defer cancel()
 	_ = c.SetDeadline(until)
-	u := &Upgrade{request: r, remote: remote, ctx: ctx, decision: make(chan decision, 1),
-		interrupt: func() { _ = c.SetReadDeadline(past) }}
-	s.running.Go(func() {
-		defer func() {
-			if p := recover(); p != nil {
-				s.config.Log.Error("panic in a handshake", "err", p, "stack", string(debug.Stack()))
-				u.Refuse(http.StatusInternalServerError, "Internal server error")
-			}
-		}()
-		s.handler.Handshake(u)
-	})
+	decided := make(chan decision, 1)
+	u := &Upgrade{request: r, remote: remote, ctx: ctx, tell: func(d decision) {
+		_ = c.SetReadDeadline(past) // before the decision, after which the connection has other deadlines
+		decided <- d
+	}}
+	s.running.Go(func() { s.ask(u) })
 	for len(*early) < earlyBytes {
 		err := from.receive(func(b []byte) { *early = append(*early, b...) })
 		if errors.Is(err, os.ErrDeadlineExceeded) { // there is a decision, or no time left
@@ -217,26 +227,44 @@ func (s *Server) decide(c net.Conn, from *source, r *http.Request, remote netip.
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
-	case d := <-u.decision:
+	case d := <-decided:
 		return d
 	case <-timer.C:
-		u.decide(decision{status: http.StatusServiceUnavailable, message: "The server could not decide in time. Try again.", late: true})
-		return <-u.decision // one that came first counts
+		u.decide(tooLate)
+		return <-decided // one that came first counts
 	}
 }
 
-// client is the address that a connection comes from. X-Forwarded-For is
-// believed from the right, as far as the proxies that it names are trusted.
-func (s *Server) client(c net.Conn, h http.Header) netip.Addr {
+// tooLate is our decision when the Handler has made none.
+var tooLate = decision{status: http.StatusServiceUnavailable, message: "The server could not decide in time. Try again.", late: true}
+
+// ask calls Handler.Handshake.
+func (s *Server) ask(u *Upgrade) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.config.Log.Error("panic in a handshake", "err", p, "stack", string(debug.Stack()))
+			u.Refuse(http.StatusInternalServerError, "Internal server error")
+		}
+	}()
+	s.handler.Handshake(u)
+}
+
+// addressOf is the peer's address, the zero Addr if it has none.
+func addressOf(c net.Conn) netip.Addr {
 	peer, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
 		return netip.Addr{}
 	}
-	at := peer.Addr().Unmap()
+	return peer.Addr().Unmap()
+}
+
+// client is the address that a connection of the peer comes from. X-Forwarded-For
+// is believed from the right, as far as the proxies that it names are trusted.
+func (s *Server) client(at netip.Addr, h http.Header) netip.Addr {
 	trusted := func(a netip.Addr) bool {
 		return slices.ContainsFunc(s.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
 	}
-	if len(h["X-Forwarded-For"]) == 0 {
+	if len(h["X-Forwarded-For"]) == 0 || !at.IsValid() {
 		return at
 	}
 	hops := strings.Split(strings.Join(h["X-Forwarded-For"], ","), ",")

@@ -27,6 +27,14 @@ const (
 
 var refusals = []refusal{failedTLS, noRequest, badRequest, tooLarge, crowded, undecided, unauthorized, forbidden, notFound, tooMany, unavailable, otherwise}
 
+// byRequest is the reason of what is not an upgrade.
+func byRequest(r *refusedRequest) refusal {
+	if r.status == http.StatusRequestHeaderFieldsTooLarge {
+		return tooLarge
+	}
+	return badRequest
+}
+
 // byDecision is the reason of a Handler that refused.
 func byDecision(d decision) refusal {
 	if d.late {

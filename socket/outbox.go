@@ -1,29 +1,20 @@
 package socket
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // outbox is what is pending for a connection. Frames are references. At most one
 // goroutine, the writer, takes from it at a time: whoever finds it without one
 // has to see that it gets one.
 type outbox struct {
-	mu      sync.Mutex
-	frames  []*Frame
+	mu sync.Mutex
+	queue
 	few     [2]*Frame     // where frames begins, so that a delivery to who is idle allocates nothing
-	pong    *Frame        // to be sent ahead of what is not begun
-	offset  int           // bytes of frames[0] that are written
-	bytes   int           // of all frames
 	writing bool          // it has a writer
 	shut    bool          // nothing more is taken
 	over    bool          // it was over its bounds: the writer resets the connection
 	gone    bool          // it was abandoned: the writer empties it
 	idle    chan struct{} // closed when the writer is done; nil if nobody waits for that
 }
-
-// most is how many bytes one write carries: frames are joined up to it.
-const most = 16 << 10
 
 // queue adds a frame and says whether the caller must find a writer. A queue over
 // its bounds is given up, and the connection is reset by its writer: the caller
@@ -86,31 +77,14 @@ func (o *outbox) next(join *[]byte) (pending []byte, over bool) {
 	if o.gone {
 		o.forget()
 	}
-	if o.pong != nil && !o.shut {
-		// Ahead of all that is not begun, or a busy room would starve it.
-		at := 0
-		if len(o.frames) > 0 && (o.offset > 0 || o.frames[0].answer) {
-			at = 1
-		}
-		o.frames = slices.Insert(o.frames, at, o.pong)
-		o.bytes, o.pong = o.bytes+len(o.pong.bytes), nil
+	if !o.shut {
+		o.queue.insertPong()
 	}
 	if len(o.frames) == 0 {
 		o.release()
 		return nil, false
 	}
-	first := o.frames[0].bytes[o.offset:]
-	if len(o.frames) == 1 || len(first)+len(o.frames[1].bytes) > most {
-		return first, false
-	}
-	*join = append((*join)[:0], first...)
-	for _, f := range o.frames[1:] {
-		if len(*join)+len(f.bytes) > most {
-			break
-		}
-		*join = append(*join, f.bytes...)
-	}
-	return *join, false
+	return o.queue.join(join), false
 }
 
 // release ends the writer's time. o.mu is held.
@@ -128,29 +102,7 @@ func (o *outbox) release() {
 func (o *outbox) wrote(n int) (whole uint64, last bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	done := 0
-	for done < len(o.frames) {
-		f := o.frames[done]
-		left := len(f.bytes) - o.offset
-		if n < left {
-			o.offset += n
-			break
-		}
-		n -= left
-		o.bytes -= len(f.bytes)
-		o.offset = 0
-		last = last || f.last
-		if !f.answer {
-			whole++
-		}
-		done++
-	}
-	if done > 0 {
-		rest := copy(o.frames, o.frames[done:])
-		clear(o.frames[rest:])
-		o.frames = o.frames[:rest]
-	}
-	return whole, last
+	return o.queue.wrote(n)
 }
 
 // abandon gives up what is pending; nothing more is taken. What the writer is
@@ -167,7 +119,7 @@ func (o *outbox) abandon() {
 // forget drops the references. o.mu is held.
 func (o *outbox) forget() {
 	clear(o.few[:])
-	o.frames, o.pong, o.bytes, o.offset = nil, nil, 0, 0
+	o.queue = queue{}
 }
 
 // isOver says whether the outbox was over its bounds.
@@ -177,8 +129,8 @@ func (o *outbox) isOver() bool {
 	return o.over
 }
 
-// join waits until there is no writer. The outbox is shut, so there will be none.
-func (o *outbox) join() {
+// settled waits until there is no writer. The outbox is shut, so there will be none.
+func (o *outbox) settled() {
 	o.mu.Lock()
 	if !o.writing {
 		o.mu.Unlock()

@@ -175,25 +175,12 @@ func (c *Conn) control(op ws.OpCode, payload []byte) error {
 
 // closedByPeer answers a close frame, or completes the handshake that we began.
 func (c *Conn) closedByPeer(payload []byte) error {
-	code := uint16(0)
-	if len(payload) == 1 {
-		return violation{ws.StatusProtocolError, "a close frame of one byte"}
-	}
-	if len(payload) >= 2 {
-		code = binary.BigEndian.Uint16(payload)
-		if err := ws.CheckCloseFrameData(ws.StatusCode(code), string(payload[2:])); err != nil {
-			if !utf8.Valid(payload[2:]) {
-				return violation{ws.StatusInvalidFramePayloadData, "a close reason that is not UTF-8"}
-			}
-			return violation{ws.StatusProtocolError, err.Error()}
-		}
+	code, noted, err := closeCode(payload)
+	if err != nil {
+		return err
 	}
 	c.final.Store(true)
 	if !c.ending() {
-		noted := code
-		if noted == 0 {
-			noted = uint16(ws.StatusNoStatusRcvd)
-		}
 		c.end(ClosedByClient, noted)
 		c.Send(closeFrame(code, ""))
 	} else if c.closeSent.Load() {
@@ -201,4 +188,23 @@ func (c *Conn) closedByPeer(payload []byte) error {
 	}
 	c.discard() // until the peer has ours, which is behind what is queued, and ends TCP
 	return errClosed
+}
+
+// closeCode checks the payload of a close frame and returns its code, 0 if there
+// is none, and what that is noted as.
+func closeCode(payload []byte) (code, noted uint16, err error) {
+	switch {
+	case len(payload) == 0:
+		return 0, uint16(ws.StatusNoStatusRcvd), nil
+	case len(payload) == 1:
+		return 0, 0, violation{ws.StatusProtocolError, "a close frame of one byte"}
+	}
+	code = binary.BigEndian.Uint16(payload)
+	if err := ws.CheckCloseFrameData(ws.StatusCode(code), string(payload[2:])); err != nil {
+		if !utf8.Valid(payload[2:]) {
+			return 0, 0, violation{ws.StatusInvalidFramePayloadData, "a close reason that is not UTF-8"}
+		}
+		return 0, 0, violation{ws.StatusProtocolError, err.Error()}
+	}
+	return code, code, nil
 }

@@ -38,7 +38,7 @@ func TestWhoSendsWithoutPauseLetsOthersGoFirst(t *testing.T) {
 	s := New(Config{}, nil)
 	var all sync.WaitGroup
 	for range flooders {
-		c := &Conn{server: s}
+		c := &Conn{stream: &stream{server: s}}
 		from := newSource(&torrent{frames: []byte{0x8a, 0x80, 0, 0, 0, 0}, read: &read, over: &over}) // pongs
 		all.Go(func() { _ = c.readAll(from, &reader{limit: s.config.MaxFrame}) })
 	}

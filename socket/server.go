@@ -185,7 +185,7 @@ func (s *Server) refuse() {
 		_ = l.Close()
 	}
 	for p := range s.strangers {
-		_ = p.Close()
+		p.end()
 	}
 }
 

@@ -30,7 +30,7 @@ func TestPingsDoNotMakeWakeOverlap(t *testing.T) {
 		ours, theirs := net.Pipe()
 		go func() { _, _ = io.Copy(io.Discard, theirs) }()
 		h := &sleeper{}
-		c := &Conn{server: New(Config{PingInterval: time.Second, SilentIntervals: 1000}, h), net: ours, base: ours, born: time.Now()}
+		c := &Conn{stream: &stream{server: New(Config{PingInterval: time.Second, SilentIntervals: 1000}, h), net: ours, base: ours, born: time.Now()}}
 		c.ping = c.born.Add(time.Second)
 		c.WakeAt(time.Now())
 		time.Sleep(35 * time.Second)
@@ -52,7 +52,7 @@ func TestAnEndThatDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
-		c := &Conn{server: New(Config{}, nil), net: ours, base: ours, born: time.Now()}
+		c := &Conn{stream: &stream{server: New(Config{}, nil), net: ours, base: ours, born: time.Now()}}
 		c.out.writing = true // by nobody: the queue does not move
 		c.ping = c.born.Add(c.server.config.PingInterval)
 		c.Close(1000, "")

@@ -22,12 +22,11 @@ import (
 // Upgrade is a well-formed request to become a WebSocket. Accept or Refuse
 // decides about it, once. Its methods may be called from any goroutine.
 type Upgrade struct {
-	request   *http.Request
-	remote    netip.Addr
-	ctx       context.Context
-	once      sync.Once
-	interrupt func() // has the connection's goroutine look for the decision
-	decision  chan decision
+	request *http.Request
+	remote  netip.Addr
+	ctx     context.Context
+	once    sync.Once
+	tell    func(decision) // hands the decision to the connection's transport; does not wait
 }
 
 type decision struct {
@@ -69,8 +68,7 @@ func (u *Upgrade) Refuse(status int, message string) bool {
 func (u *Upgrade) decide(d decision) (first bool) {
 	u.once.Do(func() {
 		first = true
-		u.interrupt() // before the decision, after which the connection has other deadlines
-		u.decision <- d
+		u.tell(d)
 	})
 	return first
 }
@@ -100,23 +98,50 @@ func readRequest(from *source, limit int) (*http.Request, []byte, error) {
 	searched := 0
 	for {
 		err := from.receive(take)
-		start := max(searched-3, 0)
-		if at := bytes.Index(all[start:], []byte("\r\n\r\n")); at >= 0 && start+at+4 <= limit {
-			head := all[:start+at+4]
-			request, perr := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
-			if perr != nil {
-				return nil, nil, refuse(http.StatusBadRequest, "The request is not HTTP.")
+		head, refused := headOf(all, searched, limit)
+		if refused != nil {
+			return nil, nil, refused
+		}
+		if head != nil {
+			request, refused := parseRequest(head)
+			if refused != nil {
+				return nil, nil, refused
 			}
 			return request, bytes.Clone(all[len(head):]), nil
 		}
 		searched = len(all)
-		if len(all) >= limit {
-			return nil, nil, refuse(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request is over %d bytes.", limit))
-		}
 		if err != nil {
 			return nil, nil, err
 		}
 	}
+}
+
+// headOf is the part of what was read that is the whole request, nil if there is
+// more to come. The first searched bytes were looked at before.
+func headOf(all []byte, searched, limit int) ([]byte, *refusedRequest) {
+	start := max(searched-3, 0)
+	if at := bytes.Index(all[start:], []byte("\r\n\r\n")); at >= 0 && start+at+4 <= limit {
+		return all[:start+at+4], nil
+	}
+	if len(all) >= limit {
+		return nil, refuse(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("The request is over %d bytes.", limit))
+	}
+	return nil, nil
+}
+
+var requestReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 1<<10) }}
+
+func parseRequest(head []byte) (*http.Request, *refusedRequest) {
+	r := requestReaders.Get().(*bufio.Reader)
+	defer requestReaders.Put(r)
+	r.Reset(bytes.NewReader(head))
+	request, err := http.ReadRequest(r)
+	r.Reset(nil)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, "The request is not HTTP.")
+	}
+	request.Body = nil // it may hold the reader
+	return request, nil
 }
 
 // checkRequest says why a request is not an upgrade, or nil. Source: RFC 6455,
@@ -196,6 +221,18 @@ const linger = 2 * time.Second
 // writeRefusal sends the answer and sees that the client gets it: closing with
 // unread bytes would reset the connection and may destroy it. base is below TLS.
 func writeRefusal(c, base net.Conn, r *refusedRequest) {
+	_ = c.SetDeadline(time.Now().Add(linger))
+	if _, err := c.Write(r.encode()); err != nil {
+		return
+	}
+	closeWrite(c, base)
+	_, _ = io.CopyN(io.Discard, base, lingerBytes)
+}
+
+// lingerBytes is how much of what a refused client still sends is read.
+const lingerBytes = 256 << 10
+
+func (r *refusedRequest) encode() []byte {
 	body, err := json.Marshal(map[string]string{"message": r.message})
 	if err != nil { // a string is JSON
 		panic(err)
@@ -214,12 +251,7 @@ func writeRefusal(c, base net.Conn, r *refusedRequest) {
 	_ = h.Write(&b) // to a buffer
 	b.WriteString("\r\n")
 	b.Write(body)
-	_ = c.SetDeadline(time.Now().Add(linger))
-	if _, err := c.Write(b.Bytes()); err != nil {
-		return
-	}
-	closeWrite(c, base)
-	_, _ = io.CopyN(io.Discard, base, 256<<10)
+	return b.Bytes()
 }
 
 // acceptKey is the answer to the client's key. Source: RFC 6455, 4.2.2.

@@ -16,7 +16,7 @@ func pushing(t *testing.T, size, bite int, every time.Duration, bites int) (writ
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	defer theirs.Close()
-	c := &Conn{server: New(Config{}, nil), base: ours}
+	c := &Conn{stream: &stream{server: New(Config{}, nil), base: ours}}
 	go func() {
 		for range bites {
 			time.Sleep(every) // the bubble's clock
@@ -55,7 +55,7 @@ func TestOverTheBoundsTheWriterStopsAtOnce(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		s := New(Config{QueueFrames: 4, StallTimeout: time.Hour}, nil)
-		c := &Conn{server: s, net: ours, base: ours}
+		c := &Conn{stream: &stream{server: s, net: ours, base: ours}}
 		begun := time.Now()
 		f := NewFrame([]byte("x"))
 		c.Send(f)
@@ -69,7 +69,7 @@ func TestOverTheBoundsTheWriterStopsAtOnce(t *testing.T) {
 			t.Fatal("ended within the bounds")
 		}
 		c.Send(f)
-		c.out.join()
+		c.out.settled()
 		if c.why != SlowViewer || time.Since(begun) > 0 {
 			t.Errorf("%q after %v", c.why, time.Since(begun))
 		}
@@ -85,7 +85,7 @@ func TestTheOutboxCountsBytes(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	defer theirs.Close()
-	c := &Conn{server: s, net: ours, base: ours}
+	c := &Conn{stream: &stream{server: s, net: ours, base: ours}}
 	c.out.writing = true                      // by us
 	c.queue(NewFrame(make([]byte, 500)))      // 504 on the wire
 	c.queue(NewFrame(make([]byte, 1000-508))) // 996
@@ -131,7 +131,7 @@ func TestClosedComesAfterTheWriter(t *testing.T) {
 		ours, theirs := net.Pipe()
 		defer theirs.Close()
 		var h closing
-		c := &Conn{server: New(Config{}, &h), net: ours, base: ours}
+		c := &Conn{stream: &stream{server: New(Config{}, &h), net: ours, base: ours}}
 		c.out.writing = true // by us
 		done := make(chan struct{})
 		go func() {
@@ -158,7 +158,7 @@ func TestTheWriterSettlesWhatItWrote(t *testing.T) {
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	defer theirs.Close()
-	c := &Conn{server: New(Config{}, nil), net: ours, base: ours}
+	c := &Conn{stream: &stream{server: New(Config{}, nil), net: ours, base: ours}}
 	f := NewFrame([]byte("hello"))
 	c.queue(f)
 	c.queue(f)
