@@ -32,8 +32,9 @@ func TestClosesThatCross(t *testing.T) {
 				t.Fatal(op, len(p), err)
 			}
 		}
-		if reason := c.wantClose(1000); reason != "kicked" {
-			t.Errorf("reason %q", reason)
+		c.want(ws.OpClose, string(ws.NewCloseFrameBody(1000, "kicked")))
+		if b, err := c.r.ReadByte(); err != io.EOF { // its own close frame was the answer
+			t.Errorf("behind the close frame came %#x, %v", b, err)
 		}
 		c.Close()
 		if end := s.end(t); end.Reason != socket.ClosedByServer || end.FramesOut != frames+1 {
