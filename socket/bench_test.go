@@ -3,6 +3,7 @@ package socket_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -51,4 +52,32 @@ func benchGroupSend(b *testing.B, on transport, viewers, flight int) {
 		}
 	}
 	b.ReportMetric(float64(viewers*flight*b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+// BenchmarkHandshake is a connection from its SYN to the 101 and its end, client
+// and server together, eight at a time.
+func BenchmarkHandshake(b *testing.B) {
+	for _, on := range transports {
+		b.Run(on.name, func(b *testing.B) {
+			s := start(b, on, socket.Config{}, func(e *echo) {
+				e.closed = func(*socket.Conn) {
+					<-e.ends
+					e.mu.Lock()
+					e.conns = nil
+					e.mu.Unlock()
+				}
+			})
+			b.ReportAllocs()
+			b.SetParallelism(8)
+			b.RunParallel(func(p *testing.PB) {
+				for p.Next() {
+					c := s.open(b)
+					if t, ok := c.Conn.(*net.TCPConn); ok {
+						_ = t.SetLinger(0) // no port stays behind
+					}
+					c.Close()
+				}
+			})
+		})
+	}
 }

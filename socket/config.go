@@ -27,6 +27,10 @@ type Config struct {
 	StallTimeout time.Duration // without the kernel taking a byte; 5 s
 	SendBuffer   int           // SO_SNDBUF, so that the kernel does not hoard for dead readers; 64 KiB
 
+	// Portable serves plain connections as on systems without event loops, too, with
+	// a goroutine each. It is there for tests and comparisons.
+	Portable bool
+
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed; none
 	TLS            *tls.Config    // nil for plain connections
 

@@ -17,7 +17,8 @@ type Conn struct {
 	session any
 	remote  netip.Addr
 
-	*stream // of the portable transport
+	*stream       // of the portable transport; nil on a loop
+	own     owned // of its loop; zero on the portable transport
 }
 
 // stream is a connection of the portable transport.
@@ -61,6 +62,10 @@ func (c *Conn) RemoteAddr() netip.Addr { return c.remote }
 // Send queues a frame. After Close, Drop or the end it does nothing; if the queue
 // is full the connection is reset.
 func (c *Conn) Send(f *Frame) {
+	if c.own.loop != nil {
+		c.own.loop.send(c, f)
+		return
+	}
 	if c.queue(f) {
 		c.server.write(c)
 	}
@@ -84,6 +89,10 @@ func (c *Conn) Drop() { c.reset(Dropped) }
 
 // reset drops the connection at once and has the kernel forget what it holds.
 func (c *Conn) reset(why Reason) {
+	if c.own.loop != nil {
+		c.own.loop.drop(c, why, true)
+		return
+	}
 	if t, ok := c.base.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
@@ -93,6 +102,10 @@ func (c *Conn) reset(why Reason) {
 // drop ends the TCP connection without a close frame; what the kernel has of it
 // is still sent.
 func (c *Conn) drop(why Reason) {
+	if c.own.loop != nil {
+		c.own.loop.drop(c, why, false)
+		return
+	}
 	c.end(why, noCode)
 	c.out.abandon()
 	_ = c.base.Close() // not TLS's: its alert could wait for the peer
@@ -103,6 +116,10 @@ const noCode = 1006
 
 // end notes why the connection ends; the first reason counts.
 func (c *Conn) end(why Reason, code uint16) {
+	if c.own.loop != nil {
+		c.own.loop.end(c, why, code)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended.IsZero() {
@@ -112,6 +129,9 @@ func (c *Conn) end(why Reason, code uint16) {
 
 // ending says whether the connection's end has begun.
 func (c *Conn) ending() bool {
+	if c.own.loop != nil {
+		return c.own.ended.Load() != 0
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return !c.ended.IsZero()
@@ -121,6 +141,10 @@ func (c *Conn) ending() bool {
 // it has passed; the zero Time asks for none. A later call replaces the time. It
 // may be called from within Wake.
 func (c *Conn) WakeAt(at time.Time) {
+	if c.own.loop != nil {
+		c.own.loop.wakeAt(c, at)
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wake = at

@@ -8,12 +8,23 @@
 // connection and Group.Send for all of a group. Queueing never blocks. Everything
 // that is pending for a connection goes out in one write.
 //
-// Under load: a connection has one goroutine, which reads, and no buffer while it
-// is idle. A connection that does not read what it is sent is reset once its queue
-// is over its bounds or nothing moved for Config.StallTimeout; it never delays
-// another. What a stranger sends is bounded in time and size before and after the
-// upgrade.
+// Under load: a connection that does not read what it is sent is reset once its
+// queue is over its bounds or nothing moved for Config.StallTimeout; it never
+// delays another. What a stranger sends is bounded in time and size before and
+// after the upgrade.
 //
-// This is the portable transport: it serves plain connections and TLS on every
-// system. Source: RFC 6455; spec messaging 1, 2, 6; design hub.md.
+// There are two transports. Plain TCP on Linux has event loops, one for each
+// processor: a connection belongs to one of them for life and is a record of 192
+// bytes, without goroutine, timer or buffer while it is idle. TLS, and everything
+// on other systems or with Config.Portable, has a goroutine for each connection,
+// which reads. One suite of tests runs over both.
+//
+//	loop_linux.go       the loop: its turn, what is posted to it, the life of a connection
+//	accept_linux.go     connections come to a loop
+//	guest_linux.go      their handshakes
+//	receive_linux.go    what they send
+//	deliver_linux.go    what they are sent
+//	poller_linux.go     epoll; wheel_linux.go: when something is due
+//
+// Source: RFC 6455; spec messaging 1, 2, 6; design hub.md.
 package socket

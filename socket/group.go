@@ -16,8 +16,9 @@ type Group struct {
 	// The outbox of a member is locked while mu is held, never the other way round:
 	// without that two sends at once could reach two members in different orders.
 	mu      sync.Mutex
-	members []*Conn
+	members []*Conn       // of the portable transport
 	place   map[*Conn]int // in members
+	spread  spread        // the members on event loops
 }
 
 // NewGroup makes an empty group.
@@ -28,6 +29,10 @@ func (s *Server) NewGroup() *Group { return &Group{server: s, place: map[*Conn]i
 func (g *Group) Add(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if c.own.loop != nil {
+		g.spread.add(g, c)
+		return
+	}
 	if _, ok := g.place[c]; ok {
 		return
 	}
@@ -40,6 +45,10 @@ func (g *Group) Add(c *Conn) {
 func (g *Group) Remove(c *Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if c.own.loop != nil {
+		g.spread.remove(g, c)
+		return
+	}
 	at, ok := g.place[c]
 	if !ok {
 		return
@@ -65,15 +74,16 @@ func (g *Group) Remove(c *Conn) {
 func (g *Group) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.members)
+	return len(g.members) + g.spread.count
 }
 
 // Send queues the frame for every member and returns how many members there are.
-// The writes happen on goroutines of their own; a member whose earlier frames are
-// being written gets this one with the next write.
+// The writes happen on other goroutines; a member whose earlier frames are being
+// written gets this one with the next write.
 func (g *Group) Send(f *Frame) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.spread.send(f)
 	var w *writer // with those that had none
 	for _, c := range g.members {
 		if !c.queue(f) {
@@ -90,5 +100,5 @@ func (g *Group) Send(f *Frame) int {
 	if w != nil {
 		g.server.running.Go(w.start)
 	}
-	return len(g.members)
+	return len(g.members) + g.spread.count
 }

@@ -23,8 +23,9 @@ type Handler interface {
 
 	// Message is called for each complete message, text or binary, one at a time for
 	// a connection and in order. Text is valid UTF-8; binary is whatever it is. The
-	// payload is valid during the call only. It must not block: the connection is
-	// not read meanwhile. After Close or Drop was called it is not called any more.
+	// payload is valid during the call only. It must not block: an event loop calls
+	// it, which does nothing for all its other connections meanwhile. After Close or
+	// Drop was called it is not called any more.
 	Message(c *Conn, payload []byte)
 
 	// Wake is called after the time that c.WakeAt set. It may run beside Message, and

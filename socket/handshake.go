@@ -18,10 +18,10 @@ import (
 
 // stranger is a connection in its handshake.
 type stranger struct {
-	net.Conn
-	end    func()        // ends the connection, soon
-	place  *list.Element // in Server.idlers, if it may be turned out; guarded by Server.mu
-	turned atomic.Bool   // it was
+	net.Conn               // nil on a loop
+	end      func()        // ends the connection, soon
+	place    *list.Element // in Server.idlers, if it may be turned out; guarded by Server.mu
+	turned   atomic.Bool   // it was
 }
 
 // why is the reason, unless it went because it was turned out.

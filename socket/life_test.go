@@ -300,3 +300,18 @@ func TestMetrics(t *testing.T) {
 		}
 	})
 }
+
+// What is sent from outside of the Handler's calls is on its way at once, whatever
+// the transport is doing at the moment.
+func TestASendFromOutsideIsNotLeftLying(t *testing.T) {
+	each(t, func(t *testing.T, on transport) {
+		s := start(t, on, socket.Config{})
+		c := s.open(t)
+		conn := s.conn(0)
+		for i := range 2000 {
+			text := fmt.Sprint(i)
+			conn.Send(socket.NewFrame([]byte(text)))
+			c.want(ws.OpText, text)
+		}
+	})
+}

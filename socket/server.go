@@ -27,6 +27,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
+	loops     []*loop // made by the first Serve that wants them; none are added later
 	strangers map[*stranger]struct{}
 	idlers    *list.List // of the strangers those that may be turned out, oldest first
 	conns     map[*Conn]struct{}
@@ -67,13 +68,24 @@ func (s *Server) Serve(l net.Listener) error {
 		delete(s.listeners, l)
 		s.mu.Unlock()
 	}()
+	accept, end := s.acceptor(l)
+	if accept != nil {
+		defer end()
+	} else {
+		accept = func() error {
+			c, err := l.Accept()
+			if err == nil {
+				s.greet(c)
+			}
+			return err
+		}
+	}
 	const shortest, longest = time.Millisecond, time.Second
 	pause := shortest
 	for {
-		c, err := l.Accept()
+		err := accept()
 		if err == nil {
 			pause = shortest
-			s.greet(c)
 			continue
 		}
 		select {
@@ -186,6 +198,9 @@ func (s *Server) refuse() {
 	}
 	for p := range s.strangers {
 		p.end()
+	}
+	for _, l := range s.loops {
+		l.last()
 	}
 }
 

@@ -121,16 +121,17 @@ func (e *echo) end(t testing.TB) socket.End {
 
 // transport is a way in which the suite reaches a server.
 type transport struct {
-	name   string
-	secure bool
+	name             string
+	secure, portable bool
 }
 
 var (
-	plain  = transport{name: "plain"}
-	secure = transport{name: "tls", secure: true}
+	plain    = transport{name: "plain"} // event loops, where there are some
+	portable = transport{name: "portable", portable: true}
+	secure   = transport{name: "tls", secure: true}
 
 	// transports are what the suite runs over; another one joins here.
-	transports = []transport{plain, secure}
+	transports = []transport{plain, portable, secure}
 )
 
 func each(t *testing.T, run func(t *testing.T, on transport)) {
@@ -202,6 +203,7 @@ func start(t testing.TB, on transport, c socket.Config, change ...func(*echo)) *
 	if on.secure {
 		c.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
 	}
+	c.Portable = on.portable
 	registry := prometheus.NewPedanticRegistry()
 	c.Metrics = registry
 	e.server = socket.New(c, e)
