@@ -25,11 +25,14 @@ import (
 )
 
 var (
-	runs    = flag.Int("runs", 5, "counted runs of each figure")
-	only    = flag.String("only", "", "one part: start, api, fanout, logging or review; empty for all")
-	seconds = flag.Float64("seconds", 0, "length of one timed run; 0 is 2, and 10 of logging and review")
-	viewers = flag.Int("viewers", 1000, "viewers of the room of fanout")
-	beside  = flag.String("beside", "", "another hubbub, built before, that fanout measures in turn with this one")
+	runs     = new(int) // of the part that is measured
+	runsFlag = flag.Int("runs", 0, "counted runs of each figure; 0 is what each part usually has")
+	only     = flag.String("only", "", "one part: start, api, fanout, logging or review; empty for all")
+	seconds  = flag.Float64("seconds", 0, "length of one timed run; 0 is 2, and 10 of logging and review")
+	viewers  = flag.Int("viewers", 1000, "viewers of the room of fanout")
+	peers    = flag.String("peers", "", "the servers to measure, by commas; empty for all")
+	quick    = flag.Bool("quick", false, "once and shortly, in about three minutes")
+	beside   = flag.String("beside", "", "another hubbub, built before, that fanout measures in turn with this one")
 
 	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of logging and review, which cost some of what is measured")
 )
@@ -51,9 +54,15 @@ func profileOf(part string, s shape, variant string) string {
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "floor" {
-		floor(os.Args[2])
-		return
+	if len(os.Args) == 3 {
+		modes := map[string]func(string) error{"floor": floor, "peer": servePeer, "load": helpLoad}
+		if mode, ok := modes[os.Args[1]]; ok {
+			if err := mode(os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, strings.Join(os.Args[1:], " ")+":", err)
+				os.Exit(1)
+			}
+			return
+		}
 	}
 	flag.Parse()
 	if err := bench(); err != nil {
@@ -79,14 +88,53 @@ func bench() error {
 		return err
 	}
 	for _, part := range []struct {
-		name string
-		run  func(binary, dir string) error
-	}{{"start", benchStart}, {"api", benchAPI}, {"fanout", benchFanOut}, {"logging", benchLogging}, {"review", benchReview}} {
-		if *only != "" && *only != part.name {
+		name  string
+		usual int
+		run   func(binary, dir string) error
+	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
+		if part.name != "" && !chosen(part.name) {
 			continue
+		}
+		*runs = part.usual
+		if *runsFlag > 0 {
+			*runs = *runsFlag
+		} else if *quick {
+			*runs = 1
 		}
 		if err := part.run(binary, dir); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	return nil
+}
+
+// chosen says whether -only names a part.
+func chosen(name string) bool {
+	return *only == "" || slices.Contains(strings.Split(*only, ","), name)
+}
+
+// benchFanOut measures the scenarios of the fan-out.
+func benchFanOut(binary, dir string) error {
+	if !slices.ContainsFunc(scenarios, func(s scenario) bool { return chosen(s.name) }) {
+		return nil
+	}
+	c, err := newContest(binary, dir)
+	if err != nil {
+		return err
+	}
+	c.all = slices.DeleteFunc(c.all, func(o contestant) bool {
+		err := c.verify(o)
+		if err != nil {
+			fmt.Printf("%s is left out, for it does not deliver every message once and in order: %v\n", o.title, err)
+		}
+		return err != nil
+	})
+	for _, s := range scenarios {
+		if !chosen(s.name) {
+			continue
+		}
+		if _, err := c.run(s); err != nil {
+			return err
 		}
 	}
 	return nil

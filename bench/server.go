@@ -81,7 +81,7 @@ func pinned(start func() error) error {
 }
 
 func init() {
-	if n := runtime.NumCPU(); n > 1 && !(len(os.Args) > 1 && os.Args[1] == "floor") {
+	if n := runtime.NumCPU(); n > 1 && !(len(os.Args) > 1 && (os.Args[1] == "floor" || os.Args[1] == "peer")) {
 		var set unix.CPUSet
 		for i := 1; i < n; i++ {
 			set.Set(i)

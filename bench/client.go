@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// padding brings a MESSAGE of the server to about 320 bytes.
+const padding = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
+
+// sendMessage sends a message whose content has its number and a time.
+func sendMessage(conn net.Conn, seq int, stamp time.Time) error {
+	body := fmt.Sprintf(`{"Action":"SEND_MESSAGE","RequestId":"0c5b6b43-9c2e-4f5e-8a05-1f21d7d3f5ac","Content":"@%d@%d@%s"}`, seq, stamp.UnixNano(), padding)
+	frame := []byte{0x81, 0x80 | 126, 0, 0, 0, 0, 0, 0} // a mask of zeros changes nothing
+	binary.BigEndian.PutUint16(frame[2:], uint16(len(body)))
+	_, err := conn.Write(append(frame, body...))
+	return err
+}
+
+// stamped takes number and time from the frame of a message.
+func stamped(frame []byte) (seq int, stamp time.Time, ok bool) {
+	_, rest, ok := bytes.Cut(frame, []byte(`"@`))
+	if !ok {
+		return 0, time.Time{}, false
+	}
+	number, rest, _ := bytes.Cut(rest, []byte("@"))
+	seq, _ = strconv.Atoi(string(number))
+	at, _, _ := bytes.Cut(rest, []byte("@"))
+	nanos, _ := strconv.ParseInt(string(at), 10, 64)
+	return seq, time.Unix(0, nanos), true
+}
+
+// readText reads the next text frame into payload, or a larger slice.
+func readText(r *bufio.Reader, payload []byte) ([]byte, error) {
+	for {
+		var head [4]byte
+		if _, err := io.ReadFull(r, head[:2]); err != nil {
+			return payload, err
+		}
+		length := int(head[1] & 127)
+		if length == 126 {
+			if _, err := io.ReadFull(r, head[2:4]); err != nil {
+				return payload, err
+			}
+			length = int(binary.BigEndian.Uint16(head[2:4]))
+		}
+		if cap(payload) < length {
+			payload = make([]byte, length)
+		}
+		payload = payload[:length]
+		if _, err := io.ReadFull(r, payload); err != nil {
+			return payload, err
+		}
+		if head[0] == 0x81 { // else a ping: a load is over before an answer is due
+			return payload, nil
+		}
+	}
+}
+
+// upgrade opens a WebSocket with the token as sub-protocol.
+func upgrade(address, token string) (net.Conn, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := net.Dial("tcp", u.Host)
+	if err != nil {
+		return nil, err
+	}
+	var key [16]byte
+	_, _ = rand.Read(key[:])
+	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
+		u.Host, base64.StdEncoding.EncodeToString(key[:]), token); err != nil {
+		return nil, err
+	}
+	// Byte by byte, so that nothing behind the head is lost; it is short.
+	var head []byte
+	var b [1]byte
+	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
+		if _, err := conn.Read(b[:]); err != nil {
+			return nil, err
+		}
+		head = append(head, b[0])
+	}
+	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
+		conn.Close()
+		return nil, fmt.Errorf("refused: %s", bytes.SplitN(head, []byte("\r\n"), 2)[0])
+	}
+	return conn, nil
+}
+
+// mintTokens gets n tokens for a room.
+func mintTokens(p *process, room string, n int) ([]string, error) {
+	return mintEach(p, []string{room}, n)
+}
+
+// mintEach gets n tokens, for the rooms in turn.
+func mintEach(p *process, rooms []string, n int) ([]string, error) {
+	tokens := make([]string, n)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
+	defer client.CloseIdleConnections()
+	errs := make(chan error, 8)
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range 8 {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE"],"attributes":{"username":"viewer"}}`, rooms[i%len(rooms)], i)
+				r, err := signed(p, "/CreateChatToken", body)
+				if err != nil {
+					errs <- err
+					return
+				}
+				response, err := client.Do(r)
+				if err != nil {
+					errs <- err
+					return
+				}
+				var out struct{ Token, Message string }
+				err = json.NewDecoder(response.Body).Decode(&out)
+				response.Body.Close()
+				if err != nil || out.Token == "" {
+					errs <- fmt.Errorf("no token: %d %s %v", response.StatusCode, out.Message, err)
+					return
+				}
+				tokens[i] = out.Token
+			}
+		})
+	}
+	workers.Wait()
+	select {
+	case err := <-errs:
+		return nil, err
+	default:
+		return tokens, nil
+	}
+}

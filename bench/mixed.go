@@ -1,0 +1,3 @@
+package main
+
+func measureMixed(_ *contest, o contestant, p *process, f *figures) error { return nil }

@@ -1,0 +1,377 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// scenario is one kind of load, on a fresh server each time.
+type scenario struct {
+	name, title string
+	usual       int    // counted runs without -runs
+	headline    string // the figure that the ratios are of
+	peers       []string
+	measure     func(c *contest, o contestant, p *process, f *figures) error
+}
+
+// figures of one run by name, in the order of the table.
+type figures struct {
+	names  []string
+	values map[string]float64
+}
+
+func (f *figures) set(name string, value float64) {
+	if f.values == nil {
+		f.values = map[string]float64{}
+	}
+	if _, ok := f.values[name]; !ok {
+		f.names = append(f.names, name)
+	}
+	f.values[name] = value
+}
+
+func (f *figures) phase(name string, p phase) {
+	f.set(name+": CPU s a million", p.Cost)
+	f.set(name+": p50 ms", p.P50)
+	f.set(name+": p99 ms", p.P99)
+	f.set(name+": max ms", p.Max)
+	f.set(name+": load late, p99 ms", p.Late)
+}
+
+var scenarios = []scenario{
+	{name: "idle", title: "idle memory: 10,000 viewers in one room", usual: 3, headline: "RSS KiB a viewer", measure: measureIdle},
+	{name: "room", title: "one room of 1,000: eight messages in flight, then 50 messages/s", usual: 5, headline: "deliveries/s", measure: measureRoom},
+	{name: "open", title: "one room of 1,000 by the clock: the highest rate held, then half and 80 % of it", usual: 2, headline: "deliveries/s held", measure: measureOpen},
+	{name: "crowd", title: "one room of 10,000, 10 messages/s", usual: 3, headline: "CPU s a million", measure: measureCrowd},
+	{name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 3, headline: "3/s: CPU s a million", measure: measureRooms,
+		peers: []string{"hubbub", "beside", "floor", "merged", "centrifuge", "nats"}},
+	{name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 2, headline: "5 %: p99 ms", measure: measureSlow},
+	{name: "storm", title: "connect storm: 19,000 viewers at once", usual: 3, headline: "handshakes/s", measure: measureStorm},
+	{name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 messages/s each", usual: 3, headline: "message: p99 ms", measure: measureMixed,
+		peers: []string{"hubbub", "beside"}},
+}
+
+// join brings viewers to a server: rooms and tokens first, where there are any.
+// It returns how long the handshakes took.
+func join(o contestant, p *process, spec loadSpec, most time.Duration) (*load, time.Duration, error) {
+	spec.Wire = o.wire
+	spec.Rooms = max(1, spec.Rooms)
+	if o.wire == "hubbub" {
+		rooms := []string{p.RoomARN}
+		var err error
+		if spec.Rooms > 1 {
+			if rooms, err = createRooms(p, spec.Rooms, ""); err != nil {
+				return nil, 0, err
+			}
+		}
+		if spec.Tokens, err = mintEach(p, rooms, spec.Viewers); err != nil {
+			return nil, 0, err
+		}
+	}
+	if spec.Window == 0 {
+		spec.Window = 64
+	}
+	l, err := startLoad(p, spec)
+	if err != nil {
+		return nil, 0, err
+	}
+	took, err := l.join(most)
+	if err != nil {
+		l.close()
+	}
+	return l, took, err
+}
+
+// verify sees that every viewer gets every message once and in order, all frames
+// parsed, before anything is timed.
+func (c *contest) verify(o contestant) error {
+	p, err := o.start(c)
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	spec := loadSpec{Viewers: 200, Sample: 1}
+	if rooms := scenarios[4].peers; slices.Contains(rooms, o.name) {
+		spec.Rooms = 10
+	}
+	l, _, err := join(o, p, spec, 20*time.Second)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	f, err := l.open(p, 200*100, time.Second, 5*time.Second) // 20 viewers of 10 rooms, or 200 of one
+	if err == nil && f.Missing != 0 {
+		err = fmt.Errorf("%d deliveries are missing", f.Missing)
+	}
+	if err == nil && spec.Rooms == 0 {
+		_, err = l.closed(p, 8, 300*time.Millisecond)
+	}
+	return errors.Join(err, l.check())
+}
+
+func measureIdle(_ *contest, o contestant, p *process, f *figures) error {
+	n := atMost(10_000)
+	spec := loadSpec{Viewers: n, Sample: n}
+	idle := p.rss()
+	cpu := p.cpu()
+	l, took, err := join(o, p, spec, 60*time.Second)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	used := p.cpu() - cpu
+	if o.wire != "hubbub" { // which minted before: see storm
+		f.set("CPU µs a handshake", float64(used.Microseconds())/float64(n))
+	}
+	time.Sleep(500 * time.Millisecond)
+	f.set("RSS KiB a viewer", (p.rss()-idle)/float64(n))
+	f.set("RSS MiB before", idle/1024)
+	f.set("handshakes/s", float64(n)/took.Seconds())
+	return nil
+}
+
+func measureRoom(_ *contest, o contestant, p *process, f *figures) error {
+	l, _, err := join(o, p, loadSpec{Viewers: *viewers, Sample: 10}, 30*time.Second)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if _, err := l.closed(p, 8, length(0.3)); err != nil { // warm
+		return err
+	}
+	s, err := l.closed(p, 8, length(2))
+	if err != nil {
+		return err
+	}
+	f.set("deliveries/s", s.Rate)
+	f.set("CPU s a million", s.Cost)
+	f.set("p50 ms", s.P50)
+	f.set("p99 ms", s.P99)
+	s, err = l.open(p, 50*float64(*viewers), length(3), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	f.phase("50/s", s)
+	return l.check()
+}
+
+// held is what a rate must fulfil: nothing missing half a second after the last
+// message, and p99 within 100 ms.
+func held(s phase, err error) bool { return err == nil && s.Missing == 0 && s.P99 <= 100 }
+
+func measureOpen(c *contest, o contestant, p *process, f *figures) error {
+	l, _, err := join(o, p, loadSpec{Viewers: *viewers, Sample: 10}, 30*time.Second)
+	if err != nil {
+		return err
+	}
+	s, err := l.closed(p, 8, length(0.5))
+	if err != nil {
+		l.close()
+		return err
+	}
+	most, rate := 0.0, s.Rate/2
+	var at phase
+	for tries := 0; tries < 2 && rate < 30e6; {
+		s, err := l.open(p, rate, length(1), 500*time.Millisecond)
+		if held(s, err) && l.check() == nil {
+			most, at, tries = rate, s, 0
+			rate *= 1.3
+			continue
+		}
+		if tries++; tries == 1 { // once more, on a fresh load: the first may have met a busy machine
+			l.close()
+			if p, err = c.again(o, p); err != nil {
+				return err
+			}
+			if l, _, err = join(o, p, loadSpec{Viewers: *viewers, Sample: 10}, 30*time.Second); err != nil {
+				return err
+			}
+			if most == 0 {
+				rate /= 2
+			}
+		}
+	}
+	l.close()
+	if most == 0 {
+		return fmt.Errorf("no rate was held: %.0f deliveries/s were not", rate)
+	}
+	f.set("deliveries/s held", most)
+	f.set("there: p99 ms", at.P99)
+	if p, err = c.again(o, p); err != nil {
+		return err
+	}
+	if l, _, err = join(o, p, loadSpec{Viewers: *viewers, Sample: 10}, 30*time.Second); err != nil {
+		return err
+	}
+	defer l.close()
+	for _, part := range []float64{0.5, 0.8} {
+		s, err := l.open(p, part*most, length(2), 3*time.Second)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("%.0f %%", part*100)
+		f.set(name+": CPU s a million", s.Cost)
+		f.set(name+": p50 ms", s.P50)
+		f.set(name+": p99 ms", s.P99)
+	}
+	return l.check()
+}
+
+// again ends a server and starts another in its place.
+func (c *contest) again(o contestant, p *process) (*process, error) {
+	p.stop()
+	q, err := o.start(c)
+	if err != nil {
+		return nil, err
+	}
+	*p = *q
+	return p, nil
+}
+
+func measureCrowd(_ *contest, o contestant, p *process, f *figures) error {
+	n := atMost(10_000)
+	l, _, err := join(o, p, loadSpec{Viewers: n, Sample: 50}, 60*time.Second)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	s, err := l.open(p, float64(n)*10, length(5), 10*time.Second)
+	if err != nil {
+		return err
+	}
+	holds := 0.0
+	if s.Missing == 0 && s.P99 < 250 {
+		holds = 1
+	}
+	f.set("CPU s a million", s.Cost)
+	f.set("core used, %", s.Cost*s.Rate/1e4)
+	f.set("p50 ms", s.P50)
+	f.set("p99 ms", s.P99)
+	f.set("max ms", s.Max)
+	f.set("held with p99 < 250 ms", holds)
+	return l.check()
+}
+
+func measureRooms(_ *contest, o contestant, p *process, f *figures) error {
+	rooms := atMost(19_000) / 20
+	l, _, err := join(o, p, loadSpec{Viewers: rooms * 20, Rooms: rooms, Sample: 20}, 60*time.Second)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	for _, rate := range []int{1, 3} {
+		s, err := l.open(p, float64(rooms*20*rate), length(4), 5*time.Second)
+		if err != nil {
+			return err
+		}
+		f.phase(strconv.Itoa(rate)+"/s", s)
+	}
+	return l.check()
+}
+
+func measureSlow(c *contest, o contestant, p *process, f *figures) error {
+	var none float64
+	for _, percent := range []int{0, 1, 5} {
+		l, _, err := join(o, p, loadSpec{Viewers: 200, Sample: 3, Slow: true}, 30*time.Second)
+		if err != nil {
+			return err
+		}
+		memory, kernel := p.rss(), tcpMemory()
+		l.slowDown(percent)
+		s, err := l.open(p, 200*500, max(length(8), 4*time.Second), 5*time.Second)
+		if err != nil {
+			l.close()
+			return err
+		}
+		name := fmt.Sprintf("%d %%", percent)
+		f.set(name+": p99 ms", s.P99)
+		f.set(name+": CPU s a million", s.Cost)
+		if percent == 0 {
+			none = s.P99
+		} else {
+			f.set(name+" ÷ none, p99", s.P99/none)
+			f.set(name+": RSS more, KiB a slow reader", (p.rss()-memory)/float64(l.slow))
+			f.set(name+": kernel more, KiB a slow reader", (tcpMemory()-kernel)/float64(l.slow))
+			f.set(name+": slow readers cut, %", float64(l.shared.cut.Load())/float64(l.slow)*100)
+		}
+		err = l.check()
+		l.close()
+		if err != nil {
+			return err
+		}
+		if p, err = c.again(o, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tcpMemory is what the kernel holds in TCP buffers, in KiB.
+func tcpMemory() float64 {
+	b, _ := os.ReadFile("/proc/net/sockstat")
+	_, line, _ := strings.Cut(string(b), "TCP:")
+	_, pages, _ := strings.Cut(line, " mem ")
+	n, _ := strconv.ParseFloat(strings.Fields(pages + " 0")[0], 64)
+	return n * 4
+}
+
+func measureStorm(_ *contest, o contestant, p *process, f *figures) error {
+	n := atMost(19_000)
+	spec := loadSpec{Viewers: n, Sample: n, Window: n, Wire: o.wire}
+	if o.wire == "hubbub" {
+		var err error
+		begun := time.Now()
+		if spec.Tokens, err = mintTokens(p, p.RoomARN, n); err != nil {
+			return err
+		}
+		f.set("tokens minted/s before", float64(n)/time.Since(begun).Seconds())
+	}
+	cpu := p.cpu()
+	l, err := startLoad(p, spec)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	took, err := l.join(60 * time.Second)
+	joined := float64(l.shared.joined.Load())
+	h := l.shared.handshakes.now()
+	f.set("handshakes/s", joined/took.Seconds())
+	f.set("served, %", joined/float64(n)*100)
+	f.set("s until the last", took.Seconds())
+	f.set("refused or reset, then tried again", float64(l.shared.refused.Load()))
+	f.set("CPU µs a handshake", float64((p.cpu()-cpu).Microseconds())/joined)
+	f.set("p50 ms", h.ms(0.5))
+	f.set("p99 ms", h.ms(0.99))
+	if err != nil && joined < float64(n)/2 {
+		return err
+	}
+	return nil
+}
+
+// atMost is n, or what the limit on open files lets a server of this machine
+// hold.
+func atMost(n int) int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return n
+	}
+	return min(n, int(min(limit.Max, 1<<30)-500)/1000*1000)
+}
+
+// length is that of a timed part; -quick halves it, -seconds sets it in ratio
+// to the usual 2.
+func length(usual float64) time.Duration {
+	switch {
+	case *seconds > 0:
+		usual *= *seconds / 2
+	case *quick:
+		usual /= 2
+	}
+	return time.Duration(usual * float64(time.Second))
+}
