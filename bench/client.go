@@ -118,7 +118,7 @@ func mintEach(p *process, rooms []string, n int) ([]string, error) {
 	for range 8 {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE"],"attributes":{"username":"viewer"}}`, rooms[i%len(rooms)], i)
+				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE","DELETE_MESSAGE","DISCONNECT_USER"],"attributes":{"username":"viewer"}}`, rooms[i%len(rooms)], i)
 				r, err := signed(p, "/CreateChatToken", body)
 				if err != nil {
 					errs <- err

@@ -1,14 +1,18 @@
-// Bench measures a running Hubbub: the control plane and the fan-out of a room,
-// each beside a floor measured in the same run, and what chat logs and message
-// review add to a load by the clock, beside the same load without.
+// Bench measures a running Hubbub: the control plane beside a floor, the fan-out
+// beside floors and other servers, and what chat logs and message review add to a
+// load by the clock, beside the same load without.
 //
-//	cd bench && go run .                 everything, about twenty minutes
-//	cd bench && go run . -only fanout    one part: start, api, fanout, logging, review
+//	cd bench && go run .                      everything, about twenty minutes
+//	cd bench && go run . -quick               shorter and once, about four
+//	cd bench && go run . -only room,open      parts: start, api, idle, room, open,
+//	                                          crowd, rooms, slow, storm, mixed,
+//	                                          logging, review
+//	cd bench && go run . -peers hubbub,merged fewer servers
+//	cd bench && go run . -runs 5 -save results
 //
 // The server runs as a process of its own on one processor, the load on the
-// others; runs of the server and of the floor take turns, and the ratio is that
-// of neighbours. Printed are the machine, the command, and minimum, median and
-// maximum of the runs.
+// others; the servers take turns, and a ratio is that of neighbours. Printed are
+// the machine, the command, and minimum, median and maximum of the runs.
 package main
 
 import (
@@ -27,12 +31,13 @@ import (
 var (
 	runs     = new(int) // of the part that is measured
 	runsFlag = flag.Int("runs", 0, "counted runs of each figure; 0 is what each part usually has")
-	only     = flag.String("only", "", "one part: start, api, fanout, logging or review; empty for all")
-	seconds  = flag.Float64("seconds", 0, "length of one timed run; 0 is 2, and 10 of logging and review")
-	viewers  = flag.Int("viewers", 1000, "viewers of the room of fanout")
+	only     = flag.String("only", "", "parts, by commas; empty for all")
+	seconds  = flag.Float64("seconds", 0, "length of one timed run, the others in ratio; 0 is 2, and 10 of logging and review")
+	viewers  = flag.Int("viewers", 1000, "viewers of the room of room and open")
 	peers    = flag.String("peers", "", "the servers to measure, by commas; empty for all")
-	quick    = flag.Bool("quick", false, "once and shortly, in about three minutes")
-	beside   = flag.String("beside", "", "another hubbub, built before, that fanout measures in turn with this one")
+	quick    = flag.Bool("quick", false, "once and shortly, in about four minutes")
+	save     = flag.String("save", "", "folder to write results.md, results.json and chart.svg to")
+	beside   = flag.String("beside", "", "another hubbub, built before, measured in turn with this one")
 
 	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of logging and review, which cost some of what is measured")
 )
@@ -72,8 +77,9 @@ func main() {
 }
 
 func bench() error {
-	fmt.Println("machine: ", machine())
-	fmt.Println("command: ", strings.Join(append([]string{"go run ."}, os.Args[1:]...), " "))
+	begun := beginResults()
+	fmt.Println("machine: ", measured.Machine)
+	fmt.Println("command: ", measured.Command)
 	fmt.Println("server on processor 0, load on the others")
 	dir, err := os.MkdirTemp("", "hubbub-bench-")
 	if err != nil {
@@ -92,7 +98,7 @@ func bench() error {
 		usual int
 		run   func(binary, dir string) error
 	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
-		if part.name != "" && !chosen(part.name) {
+		if part.name != "" && !chosen(part.name) || *quick && *only == "" && (part.name == "api" || part.name == "logging" || part.name == "review") {
 			continue
 		}
 		*runs = part.usual
@@ -105,7 +111,12 @@ func bench() error {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
-	return nil
+	measured.Took = time.Since(begun).Round(time.Second).String()
+	fmt.Println("\ntook", measured.Took)
+	if *save == "" {
+		return nil
+	}
+	return measured.save(*save)
 }
 
 // chosen says whether -only names a part.
@@ -133,9 +144,11 @@ func benchFanOut(binary, dir string) error {
 		if !chosen(s.name) {
 			continue
 		}
-		if _, err := c.run(s); err != nil {
+		p, err := c.run(s)
+		if err != nil {
 			return err
 		}
+		measured.Parts = append(measured.Parts, p)
 	}
 	return nil
 }
@@ -170,6 +183,7 @@ func (t *table) add(name string, figure float64) {
 
 func (t *table) print(title string) {
 	fmt.Printf("\n%s\n%-58s %5s %12s %12s %12s\n", title, "", "runs", "min", "median", "max")
+	measured.Tables = append(measured.Tables, savedTable{title, t.names, t.figures})
 	for _, name := range t.names {
 		f := slices.Sorted(slices.Values(t.figures[name]))
 		fmt.Printf("%-58s %5d %12s %12s %12s\n", name, len(f), short(f[0]), short(f[len(f)/2]), short(f[len(f)-1]))

@@ -14,9 +14,10 @@ import (
 // scenario is one kind of load, on a fresh server each time.
 type scenario struct {
 	name, title string
-	usual       int    // counted runs without -runs
-	headline    string // the figure that the ratios are of
-	peers       []string
+	usual       int      // counted runs without -runs
+	headline    string   // the figure that the ratios are of
+	peers       []string // nil: all
+	quick       []string // those of -quick, unless -peers names others; nil: all
 	measure     func(c *contest, o contestant, p *process, f *figures) error
 }
 
@@ -44,16 +45,22 @@ func (f *figures) phase(name string, p phase) {
 	f.set(name+": load late, p99 ms", p.Late)
 }
 
+// few are the servers that -quick measures in the scenarios that take long.
+var few = []string{"hubbub", "beside", "floor", "merged", "centrifuge", "gorilla"}
+
+// withRooms are those in which a connection can be in one of many rooms at a
+// cost that says something.
+var withRooms = []string{"hubbub", "beside", "floor", "merged", "centrifuge", "nats"}
+
 var scenarios = []scenario{
-	{name: "idle", title: "idle memory: 10,000 viewers in one room", usual: 3, headline: "RSS KiB a viewer", measure: measureIdle},
-	{name: "room", title: "one room of 1,000: eight messages in flight, then 50 messages/s", usual: 5, headline: "deliveries/s", measure: measureRoom},
-	{name: "open", title: "one room of 1,000 by the clock: the highest rate held, then half and 80 % of it", usual: 2, headline: "deliveries/s held", measure: measureOpen},
-	{name: "crowd", title: "one room of 10,000, 10 messages/s", usual: 3, headline: "CPU s a million", measure: measureCrowd},
-	{name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 3, headline: "3/s: CPU s a million", measure: measureRooms,
-		peers: []string{"hubbub", "beside", "floor", "merged", "centrifuge", "nats"}},
-	{name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 2, headline: "5 %: p99 ms", measure: measureSlow},
-	{name: "storm", title: "connect storm: 19,000 viewers at once", usual: 3, headline: "handshakes/s", measure: measureStorm},
-	{name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 messages/s each", usual: 3, headline: "message: p99 ms", measure: measureMixed,
+	{name: "idle", title: "idle memory: 10,000 viewers in one room", usual: 2, headline: "RSS KiB a viewer", measure: measureIdle},
+	{name: "room", title: "one room of 1,000 (or -viewers): eight messages in flight, then 50 messages/s", usual: 3, headline: "deliveries/s", measure: measureRoom},
+	{name: "open", title: "one room of 1,000 (or -viewers) by the clock: the highest rate held, then half and 80 % of it", usual: 1, headline: "deliveries/s held", measure: measureOpen},
+	{name: "crowd", title: "one room of 10,000, 10 messages/s", usual: 2, headline: "CPU s a million", measure: measureCrowd, quick: few},
+	{name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 2, headline: "3/s: CPU s a million", measure: measureRooms, peers: withRooms},
+	{name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 1, headline: "5 %: p99 ms", measure: measureSlow, quick: few},
+	{name: "storm", title: "connect storm: 19,000 viewers at once", usual: 2, headline: "handshakes/s", measure: measureStorm, quick: few},
+	{name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 actions/s each", usual: 2, headline: "p99 ms", measure: measureMixed,
 		peers: []string{"hubbub", "beside"}},
 }
 
@@ -62,7 +69,7 @@ var scenarios = []scenario{
 func join(o contestant, p *process, spec loadSpec, most time.Duration) (*load, time.Duration, error) {
 	spec.Wire = o.wire
 	spec.Rooms = max(1, spec.Rooms)
-	if o.wire == "hubbub" {
+	if p.RoomARN != "" {
 		rooms := []string{p.RoomARN}
 		var err error
 		if spec.Rooms > 1 {
@@ -97,7 +104,7 @@ func (c *contest) verify(o contestant) error {
 	}
 	defer p.stop()
 	spec := loadSpec{Viewers: 200, Sample: 1}
-	if rooms := scenarios[4].peers; slices.Contains(rooms, o.name) {
+	if slices.Contains(withRooms, o.name) {
 		spec.Rooms = 10
 	}
 	l, _, err := join(o, p, spec, 20*time.Second)
@@ -170,19 +177,26 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 	if err != nil {
 		return err
 	}
-	s, err := l.closed(p, 8, length(0.5))
+	saturated, err := l.closed(p, 8, length(0.5))
 	if err != nil {
 		l.close()
 		return err
 	}
-	most, rate := 0.0, s.Rate/2
+	growth := 1.3
+	if *quick {
+		growth = 1.6
+	}
+	most, rate := 0.0, saturated.Rate/2
 	var at phase
 	for tries := 0; tries < 2 && rate < 30e6; {
 		s, err := l.open(p, rate, length(1), 500*time.Millisecond)
 		if held(s, err) && l.check() == nil {
 			most, at, tries = rate, s, 0
-			rate *= 1.3
+			rate *= growth
 			continue
+		}
+		if most == 0 && rate > saturated.Rate/10 { // not even what the closed loop had at half
+			tries, rate = 0, rate/2
 		}
 		if tries++; tries == 1 { // once more, on a fresh load: the first may have met a busy machine
 			l.close()
@@ -191,9 +205,6 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 			}
 			if l, _, err = join(o, p, loadSpec{Viewers: *viewers, Sample: 10}, 30*time.Second); err != nil {
 				return err
-			}
-			if most == 0 {
-				rate /= 2
 			}
 		}
 	}
@@ -265,7 +276,11 @@ func measureRooms(_ *contest, o contestant, p *process, f *figures) error {
 		return err
 	}
 	defer l.close()
-	for _, rate := range []int{1, 3} {
+	rates := []int{1, 3}
+	if *quick {
+		rates = rates[1:]
+	}
+	for _, rate := range rates {
 		s, err := l.open(p, float64(rooms*20*rate), length(4), 5*time.Second)
 		if err != nil {
 			return err
@@ -277,14 +292,18 @@ func measureRooms(_ *contest, o contestant, p *process, f *figures) error {
 
 func measureSlow(c *contest, o contestant, p *process, f *figures) error {
 	var none float64
-	for _, percent := range []int{0, 1, 5} {
+	percents := []int{0, 1, 5}
+	if *quick {
+		percents = []int{0, 5}
+	}
+	for _, percent := range percents {
 		l, _, err := join(o, p, loadSpec{Viewers: 200, Sample: 3, Slow: true}, 30*time.Second)
 		if err != nil {
 			return err
 		}
 		memory, kernel := p.rss(), tcpMemory()
 		l.slowDown(percent)
-		s, err := l.open(p, 200*500, max(length(8), 4*time.Second), 5*time.Second)
+		s, err := l.open(p, 200*500, length(7), 5*time.Second)
 		if err != nil {
 			l.close()
 			return err
@@ -296,6 +315,8 @@ func measureSlow(c *contest, o contestant, p *process, f *figures) error {
 			none = s.P99
 		} else {
 			f.set(name+" ÷ none, p99", s.P99/none)
+		}
+		if percent == 5 {
 			f.set(name+": RSS more, KiB a slow reader", (p.rss()-memory)/float64(l.slow))
 			f.set(name+": kernel more, KiB a slow reader", (tcpMemory()-kernel)/float64(l.slow))
 			f.set(name+": slow readers cut, %", float64(l.shared.cut.Load())/float64(l.slow)*100)

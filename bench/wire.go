@@ -28,8 +28,10 @@ const (
 	at   = '@'
 )
 
-func wireOf(name string) wire {
-	switch name {
+func wireOf(spec *loadSpec) wire {
+	switch spec.Wire {
+	case "mixed":
+		return mixedWire{rooms: spec.Rooms, each: spec.Viewers / spec.Rooms}
 	case "hubbub":
 		return ivsWire{}
 	case "centrifuge":

@@ -470,6 +470,12 @@ func (w *worker) control(i int, payload []byte) {
 	case 9:
 		w.write(i, appendFrame(nil, 10, func(b []byte) []byte { return append(b, payload...) }))
 	case 8:
+		if _, due, ok := stamped(append([]byte{'"'}, payload[min(2, len(payload)):]...)); ok { // kicked
+			w.shared.closes.add(time.Since(due))
+			w.shared.kicked.Add(1)
+			w.left(i)
+			return
+		}
 		w.mu.Lock()
 		w.odd = fmt.Sprintf("close: %q", payload)
 		w.mu.Unlock()
@@ -588,7 +594,7 @@ func (w *worker) begin(j *job) {
 // newWorker prepares the worker for every stride-th viewer of the load from
 // first up to end.
 func newWorker(spec *loadSpec, s *shared, first, end, stride int) (*worker, error) {
-	w := &worker{load: spec, wire: wireOf(spec.Wire), shared: s, first: first, stride: stride,
+	w := &worker{load: spec, wire: wireOf(spec), shared: s, first: first, stride: stride,
 		events: make([]unix.EpollEvent, 512), buffer: make([]byte, 256<<10), jobs: make(chan *job, 1), ended: make(chan struct{})}
 	w.to = unix.SockaddrInet4{Port: spec.Port, Addr: [4]byte{127, 0, 0, 1}}
 	for n := first; n < end; n += stride {

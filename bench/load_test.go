@@ -1,0 +1,69 @@
+package main
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+)
+
+// unmasked is a frame as a server sends it.
+func unmasked(op byte, payload []byte) []byte {
+	if len(payload) < 126 {
+		return append([]byte{0x80 | op, byte(len(payload))}, payload...)
+	}
+	return append(binary.BigEndian.AppendUint16([]byte{0x80 | op, 126}, uint16(len(payload))), payload...)
+}
+
+// The load must count and parse the same wherever a read ends, and whether a
+// frame has one message, several or a part of one.
+func TestEveryMessageIsCountedWhereverAReadEnds(t *testing.T) {
+	var stream []byte
+	seq := uint32(0)
+	event := func() []byte { seq++; return appendEvent(nil, seq, time.Now().UnixNano()) }
+	stream = append(stream, unmasked(1, event())...)
+	stream = append(stream, unmasked(9, nil)...)
+	stream = append(stream, unmasked(1, append(append(event(), '\n'), event()...))...)
+	e := event()
+	stream = append(stream, unmasked(2, e[:100])...)
+	stream = append(stream, unmasked(2, e[100:])...)
+	stream = append(stream, unmasked(1, []byte(`{"Type":"EVENT"}`))...)
+	stream = append(stream, unmasked(1, event())...)
+	for cut := range len(stream) {
+		s := &shared{page: &page{}, counts: make([]uint32, 1)}
+		w := &worker{load: &loadSpec{Rooms: 1}, wire: plainWire{}, shared: s, stride: 1, viewers: []viewer{{fd: -1, state: open, sampled: true}}}
+		w.consume(0, stream[:cut])
+		w.consume(0, stream[cut:])
+		if s.counts[0] != seq || s.disordered.Load() != 0 || w.viewers[0].last != seq {
+			t.Fatalf("cut at %d: %d messages, %d out of order, the last is %d; want %d, 0, %d", cut, s.counts[0], s.disordered.Load(), w.viewers[0].last, seq, seq)
+		}
+		delays := s.delays.now()
+		if n := delays.ms(1); n > 10_000 {
+			t.Fatalf("cut at %d: a delay of %v ms", cut, n)
+		}
+	}
+}
+
+func TestALostOrRepeatedMessageIsSeen(t *testing.T) {
+	for _, seqs := range [][]uint32{{1, 3}, {1, 1}, {2}} {
+		s := &shared{page: &page{}, counts: make([]uint32, 1)}
+		w := &worker{load: &loadSpec{Rooms: 1}, wire: plainWire{}, shared: s, stride: 1, viewers: []viewer{{fd: -1, state: open, sampled: true}}}
+		for _, n := range seqs {
+			w.consume(0, unmasked(1, appendEvent(nil, n, 1)))
+		}
+		if s.disordered.Load() == 0 {
+			t.Errorf("%v passes for 1, 2, ...", seqs)
+		}
+	}
+}
+
+func TestPercentilesOfAHistogramAreWithinTwoPercent(t *testing.T) {
+	for _, d := range []time.Duration{3 * time.Microsecond, 64 * time.Microsecond, 127 * time.Microsecond, 4321 * time.Microsecond, 2 * time.Second} {
+		var h histogram
+		h.add(d)
+		c := h.now()
+		got, want := c.ms(0.5), float64(d.Microseconds())/1000
+		if got < want || got > want*1.016+0.001 {
+			t.Errorf("%v: %v ms", d, got)
+		}
+	}
+}
