@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-
+	"io"
 	"net/url"
 	"os"
 	"os/exec"
@@ -155,8 +155,7 @@ func (l *load) help(file *os.File, first, end int) error {
 		return err
 	}
 	l.helpers = append(l.helpers, cmd)
-	err = json.NewEncoder(in).Encode(spec)
-	return errors.Join(err, in.Close())
+	return json.NewEncoder(in).Encode(spec) // left open: its end is the end of the helper
 }
 
 // helpLoad is such a process.
@@ -177,6 +176,10 @@ func helpLoad(workers string) error {
 	if err != nil {
 		return err
 	}
+	go func() { // should the benchmark be killed
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		s.quit.Store(1)
+	}()
 	w.run()
 	if s.failed.Load() == 0 {
 		return nil

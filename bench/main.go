@@ -77,6 +77,7 @@ func main() {
 }
 
 func bench() error {
+	interrupted()
 	begun := beginResults()
 	fmt.Println("machine: ", measured.Machine)
 	fmt.Println("command: ", measured.Command)

@@ -8,9 +8,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -46,6 +48,7 @@ func launch(binary string, args ...string) (*process, error) {
 		return nil, fmt.Errorf("%s did not start: %w\n%s", binary, err, &stderr)
 	}
 	p.ready = time.Since(begun)
+	under.Store(p.cmd.Process.Pid, p.cmd.Process)
 	go func() { _, _ = io.Copy(io.Discard, out) }()
 	return p, json.Unmarshal(line, p)
 }
@@ -55,9 +58,29 @@ func hubbub(binary, data string, more ...string) (*process, error) {
 		"--api", "127.0.0.1:0", "--messaging", "127.0.0.1:0", "--admin", "127.0.0.1:0"}, more...)...)
 }
 
+// under are the servers that run.
+var under sync.Map // of *os.Process by its id
+
+// interrupted ends the servers with the benchmark.
+func interrupted() {
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, unix.SIGINT, unix.SIGTERM)
+	go func() {
+		<-told
+		under.Range(func(_, p any) bool {
+			_ = p.(*os.Process).Kill()
+			return true
+		})
+		os.Exit(1)
+	}()
+}
+
 func (p *process) stop() {
 	_ = p.cmd.Process.Signal(unix.SIGTERM)
+	ended := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Kill() })
 	_ = p.cmd.Wait()
+	ended.Stop()
+	under.Delete(p.cmd.Process.Pid)
 }
 
 // pinned runs start on a thread of processor 0, so that the child inherits it;
