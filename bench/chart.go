@@ -11,9 +11,9 @@ import (
 var panels = []struct{ part, figure, title string }{
 	{"room", "deliveries/s", "Room of 1,000, eight messages in flight: deliveries/s"},
 	{"open", "deliveries/s held", "Room of 1,000 by the clock: highest deliveries/s held"},
-	{"room", "50/s: CPU s a million", "Room of 1,000, 50 messages/s: CPU s a million deliveries"},
-	{"crowd", "p99 ms", "Room of 10,000, 10 messages/s: p99 ms"},
-	{"idle", "RSS KiB a viewer", "10,000 idle viewers: RSS KiB each"},
+	{"room", "50/s: CPU s a million", "Room of 1,000, 50 messages/s: CPU s a million deliveries (less is better)"},
+	{"crowd", "p99 ms", "Room of 10,000, 10 messages/s: p99 ms (less is better)"},
+	{"idle", "RSS KiB a viewer", "10,000 idle viewers: RSS KiB each (less is better)"},
 	{"storm", "handshakes/s", "19,000 viewers at once: handshakes/s"},
 }
 
@@ -57,12 +57,12 @@ func chart(parts []*part, caption string) string {
 				case "floor", "merged":
 					class = "floor"
 				}
-				median := f[len(f)/2]
-				fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" class="%s"/>`, left, y, max(1, median*scale), bar, class)
+				middle := median(f)
+				fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%.1f" height="%d" class="%s"/>`, left, y, max(1, middle*scale), bar, class)
 				if f[0] < f[len(f)-1] {
 					fmt.Fprintf(&b, `<path d="M%.1f %dH%.1f" class="s"/>`, left+f[0]*scale, y+bar/2, left+f[len(f)-1]*scale)
 				}
-				fmt.Fprintf(&b, `<text x="%.1f" y="%d" class="v">%s</text>`, left+max(median, f[len(f)-1])*scale+5, y+12, thousands(median))
+				fmt.Fprintf(&b, `<text x="%.1f" y="%d" class="v">%s</text>`, left+max(middle, f[len(f)-1])*scale+5, y+12, thousands(middle))
 			}
 			y += bar + gap
 		}

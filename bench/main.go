@@ -187,7 +187,7 @@ func (t *table) print(title string) {
 	measured.Tables = append(measured.Tables, savedTable{title, t.names, t.figures})
 	for _, name := range t.names {
 		f := slices.Sorted(slices.Values(t.figures[name]))
-		fmt.Printf("%-58s %5d %12s %12s %12s\n", name, len(f), short(f[0]), short(f[len(f)/2]), short(f[len(f)-1]))
+		fmt.Printf("%-58s %5d %12s %12s %12s\n", name, len(f), short(f[0]), short(median(f)), short(f[len(f)-1]))
 	}
 }
 

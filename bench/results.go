@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // results is what a call of the benchmark measured.
@@ -39,6 +41,9 @@ func beginResults() time.Time {
 	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
 		measured.Load = strings.Join(strings.Fields(string(b))[:3], " ")
 	}
+	if p, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil && p != 20 { // the system call says 20 less it
+		measured.Load += fmt.Sprintf(", niceness %d", 20-p)
+	}
 	if b, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
 		measured.Commit = strings.TrimSpace(string(b))
 	}
@@ -64,8 +69,8 @@ func (r *results) save(folder string) error {
 func (r *results) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What was measured\n\n- machine: %s\n- load average when it began: %s\n- command: `%s`, at %s\n- %s, took %s\n", r.Machine, r.Load, r.Command, r.Commit, r.Date, r.Took)
-	b.WriteString("\nMinimum / median / maximum of the runs; one figure where there was one run. The server had processor 0, the load the others. The last column is the " +
-		"median of the ratios of neighbours.\n\n![chart](chart.svg)\n\n")
+	b.WriteString("\nMinimum / median / maximum of the runs; one figure where there was one run. The server had processor 0, the load the others. " +
+		"Ratios are of neighbours in one run.\n\n![chart](chart.svg)\n\n")
 	for _, p := range r.Parts {
 		b.WriteString(p.markdown())
 	}
@@ -83,23 +88,24 @@ func (r *results) markdown() string {
 type part struct {
 	Name     string          `json:"name"`
 	Title    string          `json:"title"`
-	Headline string          `json:"headline"`
+	Took     string          `json:"took"`
 	Figures  []string        `json:"figures"`
+	Compared []string        `json:"compared"` // the figures that the ratios are of
 	Servers  []serverResults `json:"servers"`
 }
 
 type serverResults struct {
 	Name   string               `json:"name"`
 	Title  string               `json:"title"`
-	Runs   map[string][]float64 `json:"runs"` // by figure, in the order of the runs
-	Ratios []float64            `json:"ratios,omitempty"`
+	Runs   map[string][]float64 `json:"runs"`             // by figure, in the order of the runs
+	Ratios map[string][]float64 `json:"ratios,omitempty"` // Hubbub's figure by this one's in the same run
 	Failed []string             `json:"failed,omitempty"` // why runs have no figures
 }
 
 // run measures a scenario with all contestants, which take turns; none is always
 // the first.
 func (c *contest) run(s scenario) (*part, error) {
-	out := &part{Name: s.name, Title: s.title, Headline: s.headline}
+	out := &part{Name: s.name, Title: s.title, Compared: s.compared}
 	var who []contestant
 	for _, o := range c.all {
 		in := s.peers == nil || slices.Contains(s.peers, o.name)
@@ -108,7 +114,7 @@ func (c *contest) run(s scenario) (*part, error) {
 		}
 		if in {
 			who = append(who, o)
-			out.Servers = append(out.Servers, serverResults{Name: o.name, Title: o.title, Runs: map[string][]float64{}})
+			out.Servers = append(out.Servers, serverResults{Name: o.name, Title: o.title, Runs: map[string][]float64{}, Ratios: map[string][]float64{}})
 		}
 	}
 	runs := s.usual
@@ -117,8 +123,9 @@ func (c *contest) run(s scenario) (*part, error) {
 	} else if *quick {
 		runs = 1
 	}
+	begun := time.Now()
 	for i := range runs {
-		headlines := make([]float64, len(who))
+		all := make([]figures, len(who))
 		for j := range who {
 			k := (i + j) % len(who)
 			o, r := who[k], &out.Servers[k]
@@ -140,32 +147,37 @@ func (c *contest) run(s scenario) (*part, error) {
 				}
 				r.Runs[name] = append(r.Runs[name], f.values[name])
 			}
-			headlines[k] = f.values[s.headline]
+			all[k] = f
 		}
-		for k := range who {
-			if who[0].name == "hubbub" && headlines[0] > 0 && headlines[k] > 0 {
-				out.Servers[k].Ratios = append(out.Servers[k].Ratios, headlines[0]/headlines[k])
+		for k := 1; k < len(who) && who[0].name == "hubbub"; k++ {
+			for _, name := range s.compared {
+				ours, its := all[0].values[name], all[k].values[name]
+				if ours > 0 && its > 0 {
+					out.Servers[k].Ratios[name] = append(out.Servers[k].Ratios[name], ours/its)
+				}
 			}
 		}
 	}
+	out.Took = time.Since(begun).Round(time.Second).String()
 	fmt.Print("\n", out.markdown())
 	return out, nil
 }
 
-// markdown is a table: minimum, median and maximum of the runs.
+// markdown is a table of the figures, minimum, median and maximum of the runs, and
+// one of the ratios.
 func (p *part) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\n| | runs |", p.Name, p.Title)
-	for _, name := range p.Figures {
-		fmt.Fprintf(&b, " %s |", name)
-	}
-	fmt.Fprintf(&b, " Hubbub ÷ it, %s |\n| --- | ---: |%s ---: |\n", p.Headline, strings.Repeat(" ---: |", len(p.Figures)))
+	fmt.Fprintf(&b, "### %s: %s\n\nTook %s.\n\n", p.Name, p.Title, p.Took)
+	runs := 0
 	for _, s := range p.Servers {
-		fmt.Fprintf(&b, "| %s | %d |", s.Title, len(s.Runs[p.Headline]))
-		for _, name := range p.Figures {
-			fmt.Fprintf(&b, " %s |", spread(s.Runs[name]))
+		for _, f := range s.Runs {
+			runs = max(runs, len(f))
 		}
-		fmt.Fprintf(&b, " %s |\n", spread(s.Ratios))
+	}
+	tabulate(&b, fmt.Sprintf("runs: %d", runs), p.Figures, p.Servers, func(s serverResults) map[string][]float64 { return s.Runs })
+	if len(p.Servers) > 1 && p.Servers[0].Name == "hubbub" {
+		b.WriteString("\n")
+		tabulate(&b, "Hubbub ÷", p.Compared, p.Servers[1:], func(s serverResults) map[string][]float64 { return s.Ratios })
 	}
 	for _, s := range p.Servers {
 		for _, why := range s.Failed {
@@ -173,6 +185,17 @@ func (p *part) markdown() string {
 		}
 	}
 	return b.String() + "\n"
+}
+
+func tabulate(b *strings.Builder, corner string, columns []string, rows []serverResults, of func(serverResults) map[string][]float64) {
+	fmt.Fprintf(b, "| %s | %s |\n| --- |%s\n", corner, strings.Join(columns, " | "), strings.Repeat(" ---: |", len(columns)))
+	for _, s := range rows {
+		fmt.Fprintf(b, "| %s |", s.Title)
+		for _, name := range columns {
+			fmt.Fprintf(b, " %s |", spread(of(s)[name]))
+		}
+		b.WriteString("\n")
+	}
 }
 
 // spread is minimum, median and maximum.
@@ -184,5 +207,10 @@ func spread(f []float64) string {
 	case len(f) == 1 || f[0] == f[len(f)-1]:
 		return short(f[0])
 	}
-	return short(f[0]) + " / " + short(f[len(f)/2]) + " / " + short(f[len(f)-1])
+	return short(f[0]) + " / " + short(median(f)) + " / " + short(f[len(f)-1])
+}
+
+// median of sorted figures.
+func median(f []float64) float64 {
+	return (f[len(f)/2] + f[(len(f)-1)/2]) / 2
 }

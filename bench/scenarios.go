@@ -15,7 +15,7 @@ import (
 type scenario struct {
 	name, title string
 	usual       int      // counted runs without -runs
-	headline    string   // the figure that the ratios are of
+	compared    []string // the figures that ratios are taken of
 	peers       []string // nil: all
 	quick       []string // those of -quick, unless -peers names others; nil: all
 	measure     func(c *contest, o contestant, p *process, f *figures) error
@@ -53,15 +53,38 @@ var few = []string{"hubbub", "beside", "floor", "merged", "centrifuge", "gorilla
 var withRooms = []string{"hubbub", "beside", "floor", "merged", "centrifuge", "nats"}
 
 var scenarios = []scenario{
-	{name: "idle", title: "idle memory: 10,000 viewers in one room", usual: 2, headline: "RSS KiB a viewer", measure: measureIdle},
-	{name: "room", title: "one room of 1,000 (or -viewers): eight messages in flight, then 50 messages/s", usual: 3, headline: "deliveries/s", measure: measureRoom},
-	{name: "open", title: "one room of 1,000 (or -viewers) by the clock: the highest rate held, then half and 80 % of it", usual: 1, headline: "deliveries/s held", measure: measureOpen},
-	{name: "crowd", title: "one room of 10,000, 10 messages/s", usual: 2, headline: "CPU s a million", measure: measureCrowd, quick: few},
-	{name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 2, headline: "3/s: CPU s a million", measure: measureRooms, peers: withRooms},
-	{name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 1, headline: "5 %: p99 ms", measure: measureSlow, quick: few},
-	{name: "storm", title: "connect storm: 19,000 viewers at once", usual: 2, headline: "handshakes/s", measure: measureStorm, quick: few},
-	{name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 actions/s each", usual: 2, headline: "p99 ms", measure: measureMixed,
-		peers: []string{"hubbub", "beside"}},
+	{
+		name: "idle", title: "idle memory: 10,000 viewers in one room", usual: 2, measure: measureIdle,
+		compared: []string{"RSS KiB a viewer", "handshakes/s"},
+	},
+	{
+		name: "room", title: "one room of 1,000 (or -viewers): eight messages in flight, then 50 messages/s", usual: 3, measure: measureRoom,
+		compared: []string{"deliveries/s", "CPU s a million", "p99 ms", "50/s: CPU s a million", "50/s: p99 ms"},
+	},
+	{
+		name: "open", title: "one room of 1,000 (or -viewers) by the clock: the highest rate held, then half and 80 % of it", usual: 1, measure: measureOpen,
+		compared: []string{"deliveries/s held", "50 %: CPU s a million", "50 %: p99 ms", "80 %: p99 ms"},
+	},
+	{
+		name: "crowd", title: "one room of 10,000, 10 messages/s", usual: 2, measure: measureCrowd, quick: few,
+		compared: []string{"CPU s a million", "p99 ms"},
+	},
+	{
+		name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 2, measure: measureRooms, peers: withRooms,
+		compared: []string{"1/s: CPU s a million", "1/s: p99 ms", "3/s: CPU s a million", "3/s: p99 ms"},
+	},
+	{
+		name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 1, measure: measureSlow, quick: few,
+		compared: []string{"5 %: CPU s a million", "5 %: p99 ms", "5 % ÷ none, p99"},
+	},
+	{
+		name: "storm", title: "connect storm: 19,000 viewers at once", usual: 2, measure: measureStorm, quick: few,
+		compared: []string{"handshakes/s", "CPU µs a handshake", "p99 ms"},
+	},
+	{
+		name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 actions/s each", usual: 2, measure: measureMixed, peers: []string{"hubbub", "beside"},
+		compared: []string{"CPU s a million", "p99 ms", "kick until closed, p99 ms"},
+	},
 }
 
 // join brings viewers to a server: rooms and tokens first, where there are any.
