@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -89,6 +91,7 @@ type part struct {
 	Name     string          `json:"name"`
 	Title    string          `json:"title"`
 	Took     string          `json:"took"`
+	Others   float64         `json:"others"` // share of the processors that other programs used meanwhile
 	Figures  []string        `json:"figures"`
 	Compared []string        `json:"compared"` // the figures that the ratios are of
 	Servers  []serverResults `json:"servers"`
@@ -123,7 +126,7 @@ func (c *contest) run(s scenario) (*part, error) {
 	} else if *quick {
 		runs = 1
 	}
-	begun := time.Now()
+	begun, busy := time.Now(), othersTime()
 	for i := range runs {
 		all := make([]figures, len(who))
 		for j := range who {
@@ -159,15 +162,36 @@ func (c *contest) run(s scenario) (*part, error) {
 		}
 	}
 	out.Took = time.Since(begun).Round(time.Second).String()
+	out.Others = max(0, (othersTime()-busy).Seconds()/time.Since(begun).Seconds()/float64(runtime.NumCPU()))
 	fmt.Print("\n", out.markdown())
 	return out, nil
+}
+
+// othersTime is the processor time of all programs but this one and its servers
+// that have ended.
+func othersTime() time.Duration {
+	b, _ := os.ReadFile("/proc/stat")
+	line, _, _ := strings.Cut(string(b), "\n")
+	var busy time.Duration
+	for i, field := range strings.Fields(line) {
+		if ticks, err := strconv.Atoi(field); err == nil && i != 4 && i != 5 && i <= 7 { // not idle, iowait, steal
+			busy += time.Duration(ticks) * time.Second / 100
+		}
+	}
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err == nil {
+			busy -= time.Duration(u.Utime.Nano() + u.Stime.Nano())
+		}
+	}
+	return busy
 }
 
 // markdown is a table of the figures, minimum, median and maximum of the runs, and
 // one of the ratios.
 func (p *part) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\nTook %s.\n\n", p.Name, p.Title, p.Took)
+	fmt.Fprintf(&b, "### %s: %s\n\nTook %s; other programs used %.0f %% of the processors meanwhile.\n\n", p.Name, p.Title, p.Took, p.Others*100)
 	runs := 0
 	for _, s := range p.Servers {
 		for _, f := range s.Runs {
