@@ -338,7 +338,7 @@ func (s *section) trim() {
 	}
 	s.frames = slices.Delete(s.frames, 0, n)
 	s.first += uint64(n)
-	if len(s.frames) == 0 && cap(s.frames) > 16 {
+	if len(s.frames) == 0 && cap(s.frames) > 256 { // a storm is over
 		s.frames = nil
 	}
 }

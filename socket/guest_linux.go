@@ -15,6 +15,7 @@ import (
 type guest struct {
 	stranger
 	stage stage
+	until int64 // when its time in this stage is over
 	peer  netip.Addr
 
 	asked    []byte // of its request so far, unless it came in one piece
@@ -53,12 +54,17 @@ func (l *loop) arrive(c *Conn) {
 	l.allow(c, l.server.config.HandshakeTimeout)
 }
 
-// allow gives a guest time until guestDue.
-func (l *loop) allow(c *Conn, d time.Duration) { l.wheel.set(c, l.now+int64(d)) }
+// allow gives a guest so much time in its stage.
+func (l *loop) allow(c *Conn, d time.Duration) {
+	c.own.guest.until = l.now + int64(d)
+	l.wheel.set(c, c.own.guest.until)
+}
 
 func (l *loop) guestDue(c *Conn) {
 	g := c.own.guest
 	switch {
+	case l.now < g.until: // the wheel reaches only so far
+		l.wheel.set(c, g.until)
 	case g.stage == waiting:
 		g.upgrade.decide(tooLate) // unless there is a decision already
 	default:

@@ -220,9 +220,9 @@ func (l *loop) run() {
 			l.events = l.poll.events[:l.sleep()]
 		}
 		l.now = int64(time.Since(l.begun))
+		l.wheel.turn(l.now, l.due) // first: what is put into it now counts from now
 		l.listen()
 		l.perform()
-		l.wheel.turn(l.now, l.due)
 		l.deliver()
 		l.count()
 		if l.ending && l.held == 0 && l.leave() {

@@ -420,6 +420,28 @@ func TestAPeerThatClosesWithinOurClose(t *testing.T) {
 	}
 }
 
+// A loop that had nothing to do for a minute has a wheel that stands where it stood
+// then: who comes now must not be shown out at once.
+func TestAGuestHasItsTimeOnALoopThatWasIdle(t *testing.T) {
+	s := newStill(t, Config{})
+	s.now = int64(time.Minute)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fds[0]); _ = unix.Close(fds[1]) })
+	c := &Conn{}
+	c.own.loop, c.own.fd, c.own.guest = s.loop, int32(fds[0]), &guest{}
+	s.arrive(c)
+	s.wheel.turn(s.now, s.due)
+	if c.own.guest == nil || c.own.fd < 0 || c.own.due*tick <= s.now {
+		t.Errorf("the guest is shown out, or due at tick %d, which is over", c.own.due)
+	}
+	s.wheel.remove(c)
+	s.conns[fds[0]] = nil
+	s.release()
+}
+
 func TestWheel(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var w wheel

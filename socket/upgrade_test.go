@@ -240,7 +240,7 @@ func TestCloseWhileAcceptingFails(t *testing.T) {
 	b := &brokenListener{l, make(chan struct{}, 1)}
 	served := make(chan error, 1)
 	go func() { served <- e.server.Serve(b) }()
-	b.failed <- struct{}{} // it has failed once: this one takes the place that it left
+	<-b.failed // it has failed once
 	e.server.Close()
 	select {
 	case err := <-served:
