@@ -11,7 +11,7 @@ import (
 var panels = []struct{ part, figure, title string }{
 	{"room", "deliveries/s", "Room of 1,000, eight messages in flight: deliveries/s"},
 	{"open", "deliveries/s held", "Room of 1,000 by the clock: highest deliveries/s held"},
-	{"room", "50/s: CPU s a million", "Room of 1,000, 50 messages/s: CPU s a million deliveries (less is better)"},
+	{"room", "50/s: CPU s a million", "1,000 viewers, 50/s: CPU s a million deliveries (less is better)"},
 	{"crowd", "p99 ms", "Room of 10,000, 10 messages/s: p99 ms (less is better)"},
 	{"idle", "RSS KiB a viewer", "10,000 idle viewers: RSS KiB each (less is better)"},
 	{"storm", "handshakes/s", "19,000 viewers at once: handshakes/s"},
@@ -21,7 +21,7 @@ var panels = []struct{ part, figure, title string }{
 // colour, floors pale.
 func chart(parts []*part, caption string) string {
 	const (
-		columns, width, left, right = 2, 470, 150, 70
+		columns, width, left, right = 2, 480, 150, 80
 		head, bar, gap              = 26, 15, 5
 	)
 	var shown []string
