@@ -59,11 +59,17 @@ func serveFloor(listener net.Listener, merge bool) error {
 	_ = unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, accept, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(accept)})
 	events := make([]unix.EpollEvent, 256)
 	for {
-		n, err := unix.EpollWait(l.epoll, events, -1)
-		if err != nil && err != unix.EINTR {
-			return os.NewSyscallError("epoll_wait", err)
+		// Raw also where it blocks: there is nothing else for Go to run meanwhile, and
+		// its signal to a thread that the collector waits for ends the wait.
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), ^uintptr(0), 0, 0)
+		if errno == unix.EINTR {
+			runtime.Gosched()
+			continue
 		}
-		for _, e := range events[:max(0, n)] {
+		if errno != 0 {
+			return os.NewSyscallError("epoll_pwait", errno)
+		}
+		for _, e := range events[:n] {
 			switch {
 			case int(e.Fd) == accept:
 				l.accept(accept)
@@ -100,11 +106,11 @@ func (l *floorLoop) accept(listener int) {
 
 func (l *floorLoop) read(fd int32) {
 	c := &l.conns[fd]
-	n, err := unix.Read(int(fd), l.buffer)
-	if err == unix.EAGAIN {
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&l.buffer[0])), uintptr(len(l.buffer)))
+	if errno == unix.EAGAIN {
 		return
 	}
-	if err != nil || n == 0 {
+	if errno != 0 || n == 0 {
 		if c.room != nil {
 			c.room.members = slices.DeleteFunc(c.room.members, func(m int32) bool { return m == fd })
 		}
