@@ -199,30 +199,44 @@ func (a *Action) set(m member, d *jsontext.Decoder) error {
 }
 
 func (a *Action) setAttributes(d *jsontext.Decoder) error {
-	a.Attributes = nil
+	attributes, ok, err := ReadStrings(d)
+	a.Attributes = attributes
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		a.wrong |= attributesMember
+	case attributes == nil:
+		a.absent |= attributesMember
+	}
+	return nil
+}
+
+// ReadStrings reads an object whose values are strings, as attributes are; null is
+// nil. Of equal keys the last counts. ok is false for any other value, which is
+// read to its end all the same; err is that of the decoder.
+func ReadStrings(d *jsontext.Decoder) (values map[string]string, ok bool, err error) {
 	switch d.PeekKind() {
 	case 'n':
-		a.absent |= attributesMember
-		return d.SkipValue()
+		return nil, true, d.SkipValue()
 	case '{':
 	default:
-		a.wrong |= attributesMember
-		return d.SkipValue()
+		return nil, false, d.SkipValue()
 	}
 	if _, err := d.ReadToken(); err != nil {
-		return err
+		return nil, false, err
 	}
-	a.Attributes = map[string]string{}
+	values = map[string]string{}
 	var wrong map[string]bool // keys whose last value is no string
 	for d.PeekKind() != '}' {
 		t, err := d.ReadToken()
 		if err != nil {
-			return err
+			return values, false, err
 		}
 		key := t.String()
 		if d.PeekKind() != '"' {
 			if err := d.SkipValue(); err != nil {
-				return err
+				return values, false, err
 			}
 			if wrong == nil {
 				wrong = map[string]bool{}
@@ -231,16 +245,13 @@ func (a *Action) setAttributes(d *jsontext.Decoder) error {
 			continue
 		}
 		if t, err = d.ReadToken(); err != nil {
-			return err
+			return values, false, err
 		}
-		a.Attributes[key] = t.String()
+		values[key] = t.String()
 		delete(wrong, key)
 	}
-	if len(wrong) > 0 {
-		a.wrong |= attributesMember
-	}
-	_, err := d.ReadToken()
-	return err
+	_, err = d.ReadToken()
+	return values, len(wrong) == 0, err
 }
 
 // Check names the first member that is missing, of the wrong type or too large:

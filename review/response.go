@@ -149,43 +149,10 @@ func (r *response) readText(m member, d *jsontext.Decoder) error {
 }
 
 func (r *response) readAttributes(d *jsontext.Decoder) error {
-	r.wrong &^= attributesMember
-	r.attributes = nil
-	switch d.PeekKind() {
-	case 'n':
-		return d.SkipValue()
-	case '{':
-	default:
-		r.wrong |= attributesMember
-		return d.SkipValue()
-	}
-	if _, err := d.ReadToken(); err != nil {
-		return err
-	}
-	r.attributes = map[string]string{}
-	wrong := map[string]bool{} // keys whose last value is no string
-	for d.PeekKind() != '}' {
-		t, err := d.ReadToken()
-		if err != nil {
-			return err
-		}
-		key := t.String()
-		if d.PeekKind() != '"' {
-			if err := d.SkipValue(); err != nil {
-				return err
-			}
-			wrong[key] = true
-			continue
-		}
-		if t, err = d.ReadToken(); err != nil {
-			return err
-		}
-		r.attributes[key] = t.String()
-		delete(wrong, key)
-	}
-	if len(wrong) > 0 {
+	attributes, ok, err := ivschat.ReadStrings(d)
+	r.attributes = attributes
+	if r.wrong &^= attributesMember; !ok {
 		r.wrong |= attributesMember
 	}
-	_, err := d.ReadToken()
 	return err
 }
