@@ -119,8 +119,8 @@ func (s *Server) logFolder() (string, error) {
 // there, for a bounded time; the rest waits in the store for the next start.
 func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) error {
 	c := s.config.Logging
-	outbox, err := s.store.Outbox(ctx, engine.OutboxOptions{MaxBytes: c.Spool.MaxBytes, MaxAge: c.Spool.MaxAge,
-		Dropped: func(key string, records int, why engine.DropReason) { s.dropped(logDrop{key, records, why}) }})
+	outbox, err := s.store.Outbox(ctx, engine.OutboxOptions{MaxBytes: c.Spool.MaxBytes, MaxAge: c.Spool.MaxAge, Readers: chatlog.Readers,
+		Dropped: func(reader string, records int, why engine.DropReason) { s.dropped(logDrop{reader, records, why}) }})
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ type logDrops struct {
 }
 
 type logDrop struct {
-	key     string
+	reader  string
 	records int
 	why     engine.DropReason
 }
@@ -182,7 +182,7 @@ func (s *Server) dropped(d logDrop) {
 	}
 	s.early.mu.Unlock()
 	if l != nil {
-		l.OutboxDropped(d.key, d.records, d.why)
+		l.OutboxDropped(d.reader, d.records, d.why)
 	}
 }
 
@@ -194,7 +194,7 @@ func (s *Server) runLogs(l *chatlog.Log) {
 	s.early.list = nil
 	s.early.mu.Unlock()
 	for _, d := range early {
-		l.OutboxDropped(d.key, d.records, d.why)
+		l.OutboxDropped(d.reader, d.records, d.why)
 	}
 }
 

@@ -25,7 +25,7 @@ type delivery struct {
 	// Set by newDelivery, read-only after.
 	log           *Log
 	configuration ivschat.ARN
-	key           string
+	reader        string       // in the outbox
 	seed          maphash.Seed // of the lanes' phases
 
 	// Shared.
@@ -91,7 +91,7 @@ const (
 // seen; nil if it was not.
 func newDelivery(l *Log, arn ivschat.ARN, c *ivschat.LoggingConfiguration) *delivery {
 	return &delivery{
-		log: l, configuration: arn, key: keyOf(arn), seed: maphash.MakeSeed(), current: c,
+		log: l, configuration: arn, reader: readerOf(arn, arn.ID()), seed: maphash.MakeSeed(), current: c,
 		woken: make(chan struct{}, 1), finishing: make(chan struct{}), done: make(chan struct{}),
 		lanes: map[string]*lane{}, puts: make(chan put),
 	}
@@ -178,7 +178,7 @@ func (d *delivery) run(ctx context.Context) {
 func (d *delivery) openReader(ctx context.Context) *engine.OutboxReader {
 	pause := pauses(Passing, d.log.retry.MaxPause)
 	for failed := 0; ; failed++ {
-		reader, err := d.log.outbox.Open(ctx, d.key)
+		reader, err := d.log.outbox.Open(d.reader)
 		if err == nil {
 			return reader
 		}
@@ -490,7 +490,7 @@ func (d *delivery) recovered(now time.Time) {
 }
 
 // drained says whether the outbox has nothing more of the configuration.
-func (d *delivery) drained() bool { return d.log.outbox.Backlog()[d.key].Records == 0 }
+func (d *delivery) drained() bool { return d.log.outbox.Backlog()[d.reader].Records == 0 }
 
 // acknowledge lets the outbox forget what was taken.
 func (d *delivery) acknowledge(ctx context.Context, reader *engine.OutboxReader) {
@@ -501,7 +501,7 @@ func (d *delivery) acknowledge(ctx context.Context, reader *engine.OutboxReader)
 	if n == 0 {
 		return
 	}
-	if err := reader.Ack(ctx, d.origins[n-1].sequence); err != nil && ctx.Err() == nil {
+	if err := reader.Ack(d.origins[n-1].sequence); err != nil && ctx.Err() == nil {
 		// The next one covers it.
 		d.log.log.Warn("delivered chat-log records could not be acknowledged", "configuration", d.configuration, "err", err)
 	}
@@ -537,7 +537,7 @@ func (d *delivery) next(now time.Time, ending bool) time.Duration {
 // remove forgets a configuration that was deleted.
 func (d *delivery) remove(ctx context.Context, reader *engine.OutboxReader) {
 	reader.Close()
-	left, err := d.log.outbox.Remove(ctx, d.key)
+	left, err := d.log.outbox.Remove(ctx, d.reader)
 	if err != nil {
 		d.log.log.Warn("the outbox could not forget a deleted logging configuration", "configuration", d.configuration, "err", err)
 	}

@@ -18,8 +18,8 @@ import (
 
 // Options are what a Log is built on. Outbox, Configuration and Open are required.
 type Options struct {
-	// Outbox keeps the records until a destination has taken them. OutboxDropped
-	// of the Log must be its Dropped.
+	// Outbox keeps the records until a destination has taken them. Its Readers must
+	// be those of this package, and its Dropped the OutboxDropped of the Log.
 	Outbox *engine.Outbox
 
 	// Configuration is a logging configuration as it is now: NotFound if it was deleted.
@@ -82,14 +82,14 @@ func New(ctx context.Context, o Options) (*Log, error) {
 	l.log = l.log.With("component", "chatlog")
 	l.metrics = newMetrics(o.Metrics, l)
 	l.running, l.stop = context.WithCancel(context.Background())
-	keys, err := l.outbox.Keys(ctx)
+	readers, err := l.outbox.Readers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		arn, ok := configurationOf(key)
+	for _, reader := range readers {
+		arn, ok := configurationOf(reader)
 		if !ok {
-			return nil, fmt.Errorf("the outbox has records for %q, which is no logging configuration", key)
+			return nil, fmt.Errorf("the outbox has records for %q, which is no logging configuration", reader)
 		}
 		l.deliver(arn, nil)
 	}

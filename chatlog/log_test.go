@@ -163,7 +163,7 @@ func (f *fixture) start() *fixture {
 		f.t.Fatal(err)
 	}
 	var l *Log
-	outbox, err := f.engine.Outbox(ctx, engine.OutboxOptions{MaxBytes: f.spool, Dropped: func(k string, n int, why engine.DropReason) { l.OutboxDropped(k, n, why) }})
+	outbox, err := f.engine.Outbox(ctx, engine.OutboxOptions{MaxBytes: f.spool, Readers: Readers, Dropped: func(k string, n int, why engine.DropReason) { l.OutboxDropped(k, n, why) }})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -302,6 +302,37 @@ func TestEveryConfigurationGetsEveryRecordInTheOrderOfTheRoom(t *testing.T) {
 	eventually(t, "nothing waits", func() bool { return f.value("hubbub_chatlog_spool_bytes") == 0 })
 	if got := f.value("hubbub_chatlog_delivered_records_total"); got != 9000 {
 		t.Errorf("%v delivered, want 9000", got)
+	}
+}
+
+// Rooms share configurations in several ways, and change them between two records
+// that are written together.
+func TestARoomsOrderOutlivesAChangeOfItsConfigurations(t *testing.T) {
+	f := newFixture(t).start()
+	sinks := []*sink{newSink(), newSink(), newSink()}
+	var all ivschat.ARNs
+	for i, s := range sinks {
+		all = append(all, f.configuration(fmt.Sprint("bucket", i), s))
+	}
+	sets := []ivschat.ARNs{{all[0]}, {all[1], all[0]}, {all[0], all[1]}, all, {all[2]}, {all[2], all[1]}}
+	want := make([]int, len(sinks))
+	var records []ivschat.Record
+	for i := range 600 {
+		of := sets[(i%3+i/7)%len(sets)] // each room has one for seven records
+		for s := range sinks {
+			if slices.Contains(of, all[s]) {
+				want[s]++
+			}
+		}
+		records = append(records, ivschat.Record{Room: rooms[i%3], Configurations: of, Type: ivschat.MessageRecord,
+			Received: time.Now(), Payload: fmt.Appendf(nil, `"%06d"`, i)})
+	}
+	f.store(records) // not through the queue, so that they are written together
+	for i, s := range sinks {
+		inOrder(t, s.wait(t, want[i]), want[i])
+	}
+	if got := f.value("hubbub_chatlog_records_total"); got != float64(want[0]+want[1]+want[2]) {
+		t.Errorf("%v were written, want %v", got, want)
 	}
 }
 
@@ -486,7 +517,7 @@ func TestADeletedConfigurationBringsWhatWasLoggedBefore(t *testing.T) {
 	eventually(t, "what comes after is dropped and counted", func() bool {
 		return f.value("hubbub_chatlog_dropped_records_total", string(configurationDeleted)) == 5
 	})
-	if keys, err := f.outbox.Keys(t.Context()); err != nil || len(keys) != 0 {
+	if keys, err := f.outbox.Readers(t.Context()); err != nil || len(keys) != 0 {
 		t.Errorf("the outbox has %v, %v", keys, err)
 	}
 }

@@ -2,6 +2,7 @@ package chatlog
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +13,8 @@ const (
 	// pace is the least time between two writes to the outbox, so that what comes
 	// meanwhile shares an fsync. A record that comes after a quiet moment is
 	// written at once. So a crash loses what the viewers got in the last 10 ms, and
-	// the time of one write for each configuration, at most; a write may wait for
-	// the outbox to be cleaned. conformance's TestKillNineLosesNoLog measures it.
+	// the time of one write for each set of configurations, at most; a write may wait
+	// for the outbox to be cleaned. conformance's TestKillNineLosesNoLog measures it.
 	pace = 10 * time.Millisecond
 
 	// batchBytes is the size at which a batch is written without waiting, and cut.
@@ -59,83 +60,166 @@ func (l *Log) write() {
 	}
 }
 
-// growing is a batch of one configuration.
+// growing is the batch of a set of configurations.
 type growing struct {
-	configuration ivschat.ARN
-	bytes         []byte
-	records       int
+	of      []*wanted
+	key     string
+	bytes   []byte
+	records int
 }
 
-// store appends the records to the outbox, for each configuration in their order.
+// wanted is a configuration that wants records.
+type wanted struct {
+	arn           ivschat.ARN
+	configuration *ivschat.LoggingConfiguration // nil if it was deleted, and its delivery winds up
+}
+
+// store appends the records to the outbox, once for each set of configurations,
+// and a room's in their order.
 func (l *Log) store(records []ivschat.Record) {
-	batches := map[ivschat.ARN]*growing{}
-	var order []*growing
+	s := storing{log: l, batches: map[string]*growing{}, sets: map[*ivschat.ARN]set{}, rooms: map[ivschat.ARN]*growing{}}
 	for _, r := range records {
-		line := r.Encode()
-		for _, arn := range r.Configurations {
-			b := batches[arn]
-			if b == nil {
-				b = &growing{configuration: arn}
-				batches[arn] = b
-				order = append(order, b)
-			}
-			if len(b.bytes) > 0 && len(b.bytes)+len(line) > batchBytes {
-				l.append(b)
-				b.bytes, b.records = b.bytes[:0], 0
-			}
-			b.bytes = appendEntry(b.bytes, r.Room, r.Received, line)
-			b.records++
-		}
+		s.add(r)
 	}
-	for _, b := range order {
-		l.append(b)
+	s.flush()
+}
+
+// storing is what store knows while it runs.
+type storing struct {
+	log     *Log
+	batches map[string]*growing      // by key
+	order   []*growing               // as they were made
+	sets    map[*ivschat.ARN]set     // by the list that the records of a room share
+	rooms   map[ivschat.ARN]*growing // where the room's last record is
+}
+
+// set is where the records of a list of configurations go.
+type set struct {
+	batch *growing
+	gone  int // configurations that were deleted
+}
+
+func (s *storing) add(r ivschat.Record) {
+	of := s.setOf(r.Configurations)
+	s.log.drop(of.gone, configurationDeleted)
+	b := of.batch
+	if len(b.of) == 0 {
+		return
+	}
+	if before := s.rooms[r.Room]; before != nil && before != b {
+		s.flush() // the room's configurations were changed: nothing may overtake
+	}
+	s.rooms[r.Room] = b
+	line := r.Encode()
+	if len(b.bytes) > 0 && len(b.bytes)+len(line) > batchBytes {
+		s.log.append(b)
+	}
+	b.bytes = appendEntry(b.bytes, r.Room, r.Received, line)
+	b.records++
+}
+
+func (s *storing) flush() {
+	for _, b := range s.order {
+		if b.records > 0 {
+			s.log.append(b)
+		}
 	}
 }
 
-// append makes a batch durable. It goes on trying until it has, or until
-// everything is to stop: the queue is what bounds the memory meanwhile.
-func (l *Log) append(b *growing) {
-	c, err := l.configuration(b.configuration)
-	switch {
-	case errors.Is(err, ivschat.NotFound):
-		// Deleted in the milliseconds since. While the delivery winds up it takes these too.
-		if !l.delivering(b.configuration) {
-			l.drop(b.records, configurationDeleted)
-			return
-		}
-	case err == nil && c.State != ivschat.StateActive:
-		return // source: spec logging 1
+// setOf chooses those of the configurations that want records. Those that were
+// deleted in the milliseconds since get what comes while their delivery winds up.
+func (s *storing) setOf(arns ivschat.ARNs) set {
+	found, ok := s.sets[&arns[0]] // the hub hands over none without
+	if ok {
+		return found
 	}
+	var of []*wanted
+	for _, arn := range arns {
+		c, err := s.log.configuration(arn)
+		switch {
+		case errors.Is(err, ivschat.NotFound) && !s.log.delivering(arn):
+			found.gone++
+		case err == nil && c.State != ivschat.StateActive: // source: spec logging 1
+		default:
+			of = append(of, &wanted{arn, c})
+		}
+	}
+	key := keyOf(of)
+	if found.batch = s.batches[key]; found.batch == nil {
+		found.batch = &growing{of: of, key: key}
+		s.batches[key] = found.batch
+		s.order = append(s.order, found.batch)
+	}
+	s.sets[&arns[0]] = found
+	return found
+}
+
+// append makes a batch durable, and begins a new one. It goes on trying until it
+// has, or until everything is to stop: the queue is what bounds the memory meanwhile.
+func (l *Log) append(b *growing) {
+	batch, records := b.bytes, b.records
+	b.bytes, b.records = nil, 0 // the outbox has it from now on
 	pause := pauses(Passing, time.Second)
 	for failed := 0; ; failed++ {
-		err := l.outbox.Append(l.running, keyOf(b.configuration), b.records, b.bytes)
+		err := l.outbox.Append(l.running, b.key, records, batch)
 		if err == nil {
 			break
 		}
 		if l.running.Err() != nil {
-			l.drop(b.records, notWritten)
+			l.drop(records*len(b.of), notWritten)
 			return
 		}
 		if failed == 0 {
-			l.log.Error("chat-log records cannot be written to the store; trying on", "configuration", b.configuration, "err", err)
+			l.log.Error("chat-log records cannot be written to the store; trying on", "configurations", b.key, "err", err)
 		}
 		select {
 		case <-l.running.Done():
 		case <-time.After(pause.NextBackOff()):
 		}
 	}
-	l.metrics.records.Add(float64(b.records))
-	l.deliver(b.configuration, c)
+	l.metrics.records.Add(float64(records * len(b.of)))
+	for _, w := range b.of {
+		l.deliver(w.arn, w.configuration)
+	}
 }
 
-// keyOf names a configuration in the outbox: <region>.<account>.<id>.
-func keyOf(arn ivschat.ARN) string {
-	n, _ := arn.Parse() // it is one of the registry
-	return n.Region + "." + n.Account + "." + n.ID
+// A batch of the outbox is for a set of configurations of one account and region:
+// <region>.<account>.<id>, and '_' and the id of each further one, in their order.
+// Each of them reads by the key that would be its own.
+const between = "_"
+
+func keyOf(of []*wanted) string {
+	if len(of) == 0 {
+		return ""
+	}
+	ids := make([]string, len(of))
+	for i, w := range of {
+		n, _ := w.arn.Parse() // it is one of the registry
+		ids[i] = n.ID
+	}
+	slices.Sort(ids)
+	return readerOf(of[0].arn, strings.Join(ids, between))
 }
 
-func configurationOf(key string) (ivschat.ARN, bool) {
-	part := strings.Split(key, ".")
+func readerOf(arn ivschat.ARN, ids string) string {
+	n, _ := arn.Parse()
+	return n.Region + "." + n.Account + "." + ids
+}
+
+// Readers are the configurations, as readers of the outbox, that get the batches of
+// a key: for engine.OutboxOptions.
+func Readers(key string) []string {
+	dot := strings.LastIndex(key, ".") + 1
+	var readers []string
+	for id := range strings.SplitSeq(key[dot:], between) {
+		readers = append(readers, key[:dot]+id)
+	}
+	return readers
+}
+
+// configurationOf is the configuration that reads under a name.
+func configurationOf(reader string) (ivschat.ARN, bool) {
+	part := strings.Split(reader, ".")
 	if len(part) != 3 {
 		return "", false
 	}

@@ -60,3 +60,12 @@ func Batches(o *Outbox) int {
 	defer o.give()
 	return o.batches
 }
+
+// StoredAt is when a batch was stored.
+func StoredAt(o *Outbox, sequence uint64) time.Time {
+	s, err := o.atOrAfter(context.Background(), sequence, "")
+	if err != nil || s == nil || s.sequence != sequence {
+		panic(err)
+	}
+	return s.time
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,32 +21,42 @@ type OutboxOptions struct {
 	// disk, to everything else. Past it the oldest batches are dropped.
 	MaxBytes int64
 
-	// MaxAge is how long a batch is kept for its reader; 0 means forever. Older
+	// MaxAge is how long a batch is kept for its readers; 0 means forever. Older
 	// ones are dropped when the outbox is opened, and each minute.
 	MaxAge time.Duration
+
+	// Readers names those who each get every batch of a key, and must give the same
+	// names whenever it is asked. nil: one that is named like the key.
+	Readers func(key string) []string
 
 	// Dropped is told of every record that is lost to a reader: once, and never of
 	// one that was handed out and may still be delivered. It runs on the goroutine
 	// that made room, holding no lock, and must not call the outbox. nil is fine.
-	Dropped func(key string, records int, why DropReason)
+	Dropped func(reader string, records int, why DropReason)
 }
 
 // DropReason says why records were dropped before a reader had them.
 type DropReason string
 
 const (
-	DroppedFull DropReason = "spool_full" // newer batches needed the space
-	DroppedOld  DropReason = "too_old"    // MaxAge has passed
+	DroppedFull       DropReason = "spool_full" // newer batches needed the space
+	DroppedOld        DropReason = "too_old"    // MaxAge has passed
+	DroppedUnreadable DropReason = "unreadable" // the store did not give back what it had
 )
 
-// Outbox keeps batches of records, each for a key, until the key's reader has
-// delivered them. Its methods may be called from many goroutines; writes are done
-// one at a time, so that one goroutine that appends gets all there is to get.
+// Outbox keeps batches of records until their readers have delivered them. A batch
+// is stored once for all of its readers: its key says who they are. The methods of
+// an Outbox may be called from many goroutines; writes are done one at a time, so
+// that one goroutine that appends gets all there is to get.
 //
 // All batches are in one stream in the order of their writing, so that the oldest
 // go first when space is needed, whosever they are. Each is stamped with how many
 // records its key had before it. So what is dropped, or not yet delivered, is a
 // difference of two stamps and needs no walk through what is stored.
+//
+// A reader that keeps up is handed what was appended from memory; one that does
+// not, or was not there, reads it from the store. Up to where each has acknowledged
+// is written down in a stream of its own, all in one message, when it changed.
 type Outbox struct {
 	engine  *Engine
 	options OutboxOptions
@@ -63,28 +74,43 @@ type Outbox struct {
 	bound    int64     // the most that used may be, as of measured
 	measured time.Time // when the space was last looked at
 
-	mu     sync.Mutex
-	keys   map[string]*outboxKey
-	oldest uint64     // no batch before this sequence is there
-	why    DropReason // of the latest drop
-	closed bool
+	mu      sync.Mutex
+	keys    map[string]*outboxKey
+	claims  map[string][]*claim      // by reader
+	readers map[string]*OutboxReader // those that are open
+	oldest  uint64                   // no batch before this sequence is there
+	why     DropReason               // of the latest drop
+	closed  bool
 
-	acked chan struct{} // something may be compacted away
+	marking sync.Mutex // held while the marks are written
+	marked  []byte     // as they were written last; guarded by marking
+
+	acked chan struct{} // marks are to be written, and something may be compacted away
 	stop  context.CancelFunc
 	over  <-chan struct{} // closed by stop
 	done  sync.WaitGroup
 }
 
-// outboxKey is what is known of a key: its records up to fresh were acknowledged,
-// dropped, or are held by the reader; those from there to total wait for one.
+// outboxKey is what was appended for a key.
 type outboxKey struct {
-	total, fresh position
-	next         uint64 // sequence: the batch at fresh is not before it
-	last         uint64 // sequence of the newest batch
-	unsure       bool   // an answer was lost: total and last are to be read again
-
-	reader *OutboxReader // nil if there is none
+	name   string
+	total  position
+	last   uint64   // sequence of the newest batch
+	unsure bool     // an answer was lost: total and last are to be read again
+	claims []*claim // one for each reader
 }
+
+// claim is a reader's part in a key: the records up to fresh were acknowledged,
+// dropped, or are held by the reader; those from there to total wait for it.
+type claim struct {
+	key    *outboxKey
+	reader string
+	fresh  position
+	next   uint64 // sequence: the batch at fresh is not before it
+}
+
+// waits says whether there is something that the reader was not handed.
+func (c *claim) waits() bool { return c.fresh != c.key.total }
 
 // position counts what was appended for a key since its beginning.
 type position struct{ records, bytes uint64 }
@@ -144,7 +170,13 @@ func (e *Engine) Outbox(ctx context.Context, options OutboxOptions) (*Outbox, er
 	if options.Dropped == nil {
 		options.Dropped = func(string, int, DropReason) {}
 	}
-	o := &Outbox{engine: e, options: options, turn: make(chan struct{}, 1), keys: map[string]*outboxKey{}, acked: make(chan struct{}, 1)}
+	if options.Readers == nil {
+		options.Readers = func(key string) []string { return []string{key} }
+	}
+	o := &Outbox{
+		engine: e, options: options, turn: make(chan struct{}, 1), acked: make(chan struct{}, 1),
+		keys: map[string]*outboxKey{}, claims: map[string][]*claim{}, readers: map[string]*OutboxReader{},
+	}
 	if err := o.open(ctx); err != nil {
 		return nil, err
 	}
@@ -170,6 +202,9 @@ func (o *Outbox) open(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("open the outbox: %w", err)
+	}
+	if err := o.openMarks(ctx); err != nil {
+		return err
 	}
 	if err := o.load(ctx); err != nil {
 		return err
@@ -197,13 +232,9 @@ func (o *Outbox) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load the outbox: %w", err)
 	}
-	floors := map[string]uint64{} // by consumer
-	consumers := o.stream.ListConsumers(ctx)
-	for c := range consumers.Info() {
-		floors[c.Name] = c.AckFloor.Stream
-	}
-	if err := consumers.Err(); err != nil {
-		return fmt.Errorf("load the outbox: %w", err)
+	marks, err := o.readMarks(ctx)
+	if err != nil {
+		return err
 	}
 	for subject := range info.State.Subjects {
 		name := strings.TrimPrefix(subject, outboxPrefix)
@@ -214,36 +245,43 @@ func (o *Outbox) load(ctx context.Context) error {
 		if newest == nil {
 			return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
 		}
-		k := &outboxKey{total: newest.stamp.after(newest.batch), last: newest.sequence}
-		k.fresh, k.next = k.total, k.last+1
-		if floor := floors[consumerOf(name)]; floor < k.last {
-			first, err := o.atOrAfter(ctx, floor+1, name)
+		k := o.newKey(name)
+		k.total, k.last = newest.stamp.after(newest.batch), newest.sequence
+		for _, c := range k.claims {
+			c.fresh, c.next = k.total, k.last+1
+			mark := marks[name][c.reader]
+			if mark >= k.last {
+				continue
+			}
+			first, err := o.atOrAfter(ctx, mark+1, name)
 			if err != nil {
 				return err
 			}
 			if first == nil {
 				return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
 			}
-			k.fresh, k.next = first.stamp.before, first.sequence
+			c.fresh, c.next = first.stamp.before, first.sequence
 		}
-		o.keys[name] = k
 		if k.last == o.last {
 			o.tail = k.last
 		}
 		if end := newest.stamp.offset + uint64(storedSize(name, newest.batch)); end > o.offset {
 			o.offset = end
 		}
-		delete(floors, consumerOf(name))
 	}
-	if err := o.engine.guard.holds(o.batches, o.tail); err != nil {
-		return err
+	return o.engine.guard.holds(o.batches, o.tail)
+}
+
+// newKey makes the state of a key that has nothing; the caller holds mu, or is open.
+func (o *Outbox) newKey(name string) *outboxKey {
+	k := &outboxKey{name: name}
+	for _, reader := range o.options.Readers(name) {
+		c := &claim{key: k, reader: reader}
+		k.claims = append(k.claims, c)
+		o.claims[reader] = append(o.claims[reader], c)
 	}
-	for name := range floors { // of keys that have nothing
-		if err := o.stream.DeleteConsumer(ctx, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return fmt.Errorf("load the outbox: %w", err)
-		}
-	}
-	return nil
+	o.keys[name] = k
+	return k
 }
 
 // stored is a batch as it was read back.
@@ -298,7 +336,7 @@ func (o *Outbox) take(ctx context.Context) error {
 
 func (o *Outbox) give() { <-o.turn }
 
-// checkKey refuses what is not tokens of letters, digits, '-' and '_' with dots
+// checkKey refuses a key or reader that is not tokens of letters, digits, '-' and '_' with dots
 // between them.
 func checkKey(key string) error {
 	fine := func(c rune) bool {
@@ -312,13 +350,11 @@ func checkKey(key string) error {
 	return nil
 }
 
-// consumerOf names the key's consumer; names have no dots, keys no '='.
-func consumerOf(key string) string { return strings.ReplaceAll(key, ".", "=") }
-
-// Append writes a batch of so many records for a key; nil means that it was
-// fsynced. An error means that the store did not take it, or did not say so within
-// 10 s: then it may be there, and be delivered. ctx ends the wait for other
-// writes, not a write that has begun. A batch may have MaxBatchBytes.
+// Append writes a batch of so many records for the readers of a key; nil means that
+// it was fsynced. An error means that the store did not take it, or did not say so
+// within 10 s: then it may be there, and be delivered. ctx ends the wait for other
+// writes, not a write that has begun. A batch may have MaxBatchBytes. The readers
+// get batch itself: it must not be changed any more.
 //
 // When there is no room the oldest batches of all keys are dropped.
 func (o *Outbox) Append(ctx context.Context, key string, records int, batch []byte) error {
@@ -365,7 +401,7 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 		var api *jetstream.APIError
 		switch {
 		case err == nil:
-			o.wrote(k, ack.Sequence, s.after(batch), size)
+			o.wrote(k, OutboxBatch{ack.Sequence, records, batch}, s.after(batch), size)
 			return nil
 		case errors.As(err, &api):
 			if !noRoom(api) || o.batches == 0 {
@@ -375,7 +411,7 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 				return err
 			}
 		default:
-			return o.inDoubt(ctx, k, key, s.after(batch), size, err)
+			return o.inDoubt(ctx, k, OutboxBatch{0, records, batch}, s.after(batch), size, err)
 		}
 	}
 }
@@ -386,8 +422,7 @@ func (o *Outbox) keyFor(ctx context.Context, key string) (*outboxKey, error) {
 	o.mu.Lock()
 	k := o.keys[key]
 	if k == nil {
-		k = &outboxKey{}
-		o.keys[key] = k
+		k = o.newKey(key)
 	}
 	o.mu.Unlock()
 	if !k.unsure {
@@ -398,7 +433,7 @@ func (o *Outbox) keyFor(ctx context.Context, key string) (*outboxKey, error) {
 		return nil, err
 	}
 	if newest != nil && newest.sequence > k.last {
-		o.wrote(k, newest.sequence, newest.stamp.after(newest.batch), storedSize(key, newest.batch))
+		o.wrote(k, newest.handed(), newest.stamp.after(newest.batch), storedSize(key, newest.batch))
 	}
 	k.unsure = false
 	return k, nil
@@ -406,12 +441,13 @@ func (o *Outbox) keyFor(ctx context.Context, key string) (*outboxKey, error) {
 
 // inDoubt asks the store whether it has a batch whose acknowledgement did not
 // come; the write counts if it is there.
-func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, key string, total position, size int64, lost error) error {
+func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, b OutboxBatch, total position, size int64, lost error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	newest, err := o.newestOf(ctx, key)
+	newest, err := o.newestOf(ctx, k.name)
 	if err == nil && newest != nil && newest.sequence > k.last && newest.stamp.after(newest.batch) == total {
-		o.wrote(k, newest.sequence, total, size)
+		b.Sequence = newest.sequence
+		o.wrote(k, b, total, size)
 		return nil
 	}
 	k.unsure = true
@@ -421,118 +457,123 @@ func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, key string, total po
 	return lost
 }
 
-// wrote notes an acknowledged write.
-func (o *Outbox) wrote(k *outboxKey, sequence uint64, total position, size int64) {
+// wrote notes an acknowledged write, and hands it to the readers that keep up.
+func (o *Outbox) wrote(k *outboxKey, b OutboxBatch, total position, size int64) {
 	o.offset += uint64(size)
 	o.used += size
 	o.batches++
-	o.last = max(o.last, sequence)
+	o.last = max(o.last, b.Sequence)
 	o.tail = o.last
-	o.engine.guard.wrote(outboxStream, sequence, 0)
+	o.engine.guard.wrote(outboxStream, b.Sequence, 0)
 	_ = o.engine.guard.holds(o.batches, o.tail) // more, so it need not be saved now
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if k.fresh == k.total {
-		k.next = sequence
+	before := k.total
+	k.total, k.last = total, b.Sequence
+	for _, c := range k.claims {
+		if c.fresh == before {
+			c.next = b.Sequence
+		}
+		if r := o.readers[c.reader]; r != nil {
+			r.offer(arrival{c, b, before})
+		}
 	}
-	k.total, k.last = total, sequence
 }
 
-// Keys are those with batches that are not acknowledged.
-func (o *Outbox) Keys(context.Context) ([]string, error) {
+// Readers are those that have not acknowledged everything.
+func (o *Outbox) Readers(context.Context) ([]string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return nil, ErrClosed
 	}
-	var keys []string
-	for key, k := range o.keys {
-		if records, _ := k.backlog(); records > 0 {
-			keys = append(keys, key)
+	var readers []string
+	for reader := range o.claims {
+		if b := o.backlog(reader); b.Records > 0 {
+			readers = append(readers, reader)
 		}
 	}
-	slices.Sort(keys)
-	return keys, nil
+	slices.Sort(readers)
+	return readers, nil
 }
 
-// Backlog is what of a key is not acknowledged.
+// Backlog is what a reader has not acknowledged.
 type Backlog struct {
 	Records int
 	Bytes   int64 // of the batches as they were appended
 }
 
-// Backlog is what is not acknowledged, by key; keys that have nothing are left
+// Backlog is what is not acknowledged, by reader; those that have nothing are left
 // out. It does no I/O.
 func (o *Outbox) Backlog() map[string]Backlog {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	all := map[string]Backlog{}
-	for key, k := range o.keys {
-		if records, bytes := k.backlog(); records > 0 {
-			all[key] = Backlog{records, bytes}
+	for reader := range o.claims {
+		if b := o.backlog(reader); b.Records > 0 {
+			all[reader] = b
 		}
 	}
 	return all
 }
 
 // backlog is what waits for a reader or is held by it; the caller holds mu.
-func (k *outboxKey) backlog() (records int, bytes int64) {
-	records, bytes = int(k.total.records-k.fresh.records), int64(k.total.bytes-k.fresh.bytes)
-	if k.reader != nil {
-		for _, h := range k.reader.held {
-			records += h.records
-			bytes += h.bytes
+func (o *Outbox) backlog(reader string) (b Backlog) {
+	for _, c := range o.claims[reader] {
+		b.Records += int(c.key.total.records - c.fresh.records)
+		b.Bytes += int64(c.key.total.bytes - c.fresh.bytes)
+	}
+	if r := o.readers[reader]; r != nil {
+		for _, h := range r.held {
+			b.Records += h.records
+			b.Bytes += h.bytes
 		}
 	}
-	return records, bytes
+	return b
 }
 
-// Remove drops everything of a key whose configuration is gone, and ends its
-// reader. It returns how many records were not acknowledged; Dropped is not told
-// of them.
-func (o *Outbox) Remove(ctx context.Context, key string) (records int, err error) {
-	if err := checkKey(key); err != nil {
+// Remove gives up everything for a reader whose configuration is gone, and ends
+// it. It returns how many records were not acknowledged; Dropped is not told of
+// them.
+func (o *Outbox) Remove(ctx context.Context, reader string) (records int, err error) {
+	if err := checkKey(reader); err != nil {
 		return 0, err
 	}
 	if err := o.take(ctx); err != nil {
-		return 0, fmt.Errorf("remove %s from the outbox: %w", key, err)
+		return 0, fmt.Errorf("remove %s from the outbox: %w", reader, err)
 	}
 	defer o.give()
-	var reader *OutboxReader
 	o.mu.Lock()
-	k := o.keys[key]
-	if k != nil {
-		reader = k.reader
+	r := o.readers[reader]
+	o.mu.Unlock()
+	if r != nil {
+		records += r.end()
+	}
+	o.mu.Lock()
+	records += o.backlog(reader).Records
+	for _, c := range o.claims[reader] {
+		c.fresh, c.next = c.key.total, c.key.last+1
 	}
 	o.mu.Unlock()
-	if reader != nil {
-		records += reader.end()
+	// First what nobody wants any more: a full store may have no room for marks.
+	err = o.compact(ctx)
+	if err == nil {
+		err = o.mark(ctx)
 	}
-	// First the batches: without its consumer a key counts as not acknowledged.
-	if err := o.purge(ctx, 0, key); err != nil {
-		return records, fmt.Errorf("remove %s from the outbox: %w", key, err)
-	}
-	if err := o.stream.DeleteConsumer(ctx, consumerOf(key)); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return records, fmt.Errorf("remove %s from the outbox: %w", key, err)
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if k != nil {
-		waiting, _ := k.backlog()
-		records += waiting
-		delete(o.keys, key)
+	if err != nil {
+		return records, fmt.Errorf("remove %s from the outbox: %w", reader, err)
 	}
 	return records, nil
 }
 
-// run compacts and drops what is too old, until ctx is cancelled.
+// run writes marks, compacts and drops what is too old, until ctx is cancelled.
 func (o *Outbox) run(ctx context.Context) {
 	minute := time.NewTicker(time.Minute)
 	defer minute.Stop()
-	pause := time.NewTimer(0) // between compactions
+	pause := time.NewTimer(0) // between two rounds
 	defer pause.Stop()
 	acked := o.acked
-	var told time.Time // when the log spoke of trouble last
+	var told, compacted time.Time // when the log spoke of trouble last
 	for {
 		var err error
 		select {
@@ -543,12 +584,15 @@ func (o *Outbox) run(ctx context.Context) {
 			continue
 		case <-acked:
 			acked = nil
-			pause.Reset(compactEvery)
-			if err = o.inTurn(ctx, o.compact); err != nil {
-				select { // to be tried again
-				case o.acked <- struct{}{}:
-				default:
-				}
+			pause.Reset(markEvery)
+			if err = o.mark(ctx); err == nil && time.Since(compacted) >= compactEvery {
+				compacted = time.Now()
+				err = o.inTurn(ctx, o.compact)
+			} else if err == nil {
+				wake(o.acked) // to compact
+			}
+			if err != nil {
+				wake(o.acked)
 			}
 		case now := <-minute.C:
 			err = o.inTurn(ctx, func(ctx context.Context) error { return o.expire(ctx, now) })
@@ -576,12 +620,7 @@ func (o *Outbox) close() {
 	o.done.Wait()
 	o.mu.Lock()
 	o.closed = true
-	var readers []*OutboxReader
-	for _, k := range o.keys {
-		if k.reader != nil {
-			readers = append(readers, k.reader)
-		}
-	}
+	readers := slices.Collect(maps.Values(o.readers))
 	o.mu.Unlock()
 	for _, r := range readers {
 		r.Close()
@@ -589,7 +628,11 @@ func (o *Outbox) close() {
 	o.turn <- struct{}{} // whoever has it ends within the write timeout
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	if err := o.compact(ctx); err != nil {
+	err := o.compact(ctx)
+	if err == nil {
+		err = o.mark(ctx)
+	}
+	if err != nil {
 		o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
 	}
 }

@@ -27,7 +27,7 @@ func BenchmarkOutboxAppend(b *testing.B) {
 							go func() {
 								for {
 									batch, err := r.Next(ctx)
-									if err != nil || r.Ack(ctx, batch.Sequence) != nil {
+									if err != nil || r.Ack(batch.Sequence) != nil {
 										return
 									}
 								}

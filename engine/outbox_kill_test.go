@@ -54,7 +54,7 @@ func useOutboxUntilKilled(dir, kind string, from map[string]int) {
 	}
 	for _, key := range keys[:2] {
 		go func() {
-			r, err := o.Open(ctx, key)
+			r, err := o.Open(key)
 			check(err)
 			for i := 1; ; i++ {
 				b, err := r.Next(ctx)
@@ -62,7 +62,7 @@ func useOutboxUntilKilled(dir, kind string, from map[string]int) {
 				if key == "a" && i%5 != 0 {
 					continue
 				}
-				check(r.Ack(ctx, b.Sequence))
+				check(r.Ack(b.Sequence))
 				say("acked", key, number(b.Data), time.Now().UnixMilli())
 			}
 		}()

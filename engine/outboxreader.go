@@ -2,287 +2,269 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // ErrClosed is what waits at a reader or outbox that was closed or removed.
 var ErrClosed = errors.New("the outbox was closed")
 
-// OutboxReader hands out the batches of a key in the order of their writing. Next
-// is for one goroutine, Ack for any.
-//
-// The reader pulls from the key's durable consumer itself instead of by the NATS
-// client's iterator: that one unsubscribes in the background after it was closed,
-// so that batches which are sent to it meanwhile would be missing at the reader
-// that is opened next, until AckWait has passed.
+// OutboxReader hands out the batches of all keys that name it, in the order of
+// their writing. Next is for one goroutine, Ack for any.
 type OutboxReader struct {
 	outbox *Outbox
-	key    string
-	state  *outboxKey
+	name   string
 
-	// Owned by Next.
-	last    uint64 // sequence that was handed out last
-	asked   int    // messages that are asked for and have not come
-	retried bool   // the consumer was reset for the batch that comes next
+	// Owned by Next: of each claim what comes next of it, read from the store.
+	peeked map[*claim]*stored
 
-	acks sync.WaitGroup // acknowledgements under way
+	more chan struct{} // has room for one: something is to be had
+	over chan struct{} // closed by end
 
 	// Guarded by the outbox's mu.
-	subscription *nats.Subscription
-	held         []heldBatch // handed out and not acknowledged, in order
-	closed       bool
+	ahead      []arrival // appended since, to be handed out before anything else
+	aheadBytes int
+	behind     bool        // there may be more behind ahead, only in the store
+	held       []heldBatch // handed out and not acknowledged, in order
+	closed     bool
+}
+
+// arrival is a batch that a reader is to be handed.
+type arrival struct {
+	claim  *claim
+	batch  OutboxBatch
+	before position // of the key
 }
 
 // heldBatch is a batch that is being delivered.
 type heldBatch struct {
+	claim    *claim
 	sequence uint64
 	before   position
 	records  int
 	bytes    int64
-	ack      string // subject
 }
 
-// OutboxBatch is a batch as it was appended.
+// OutboxBatch is a batch as it was appended. Other readers have the same Data.
 type OutboxBatch struct {
 	Sequence uint64 // grows from batch to batch, with gaps
 	Records  int
-	Time     time.Time // when it was appended
 	Data     []byte
 }
 
-const (
-	// Batches that NATS may send ahead of Next: of the usual 64 KB they are 2 MB.
-	prefetch = 32
+func (s *stored) handed() OutboxBatch { return OutboxBatch{s.sequence, s.stamp.records, s.batch} }
 
-	// How long the server keeps a request for batches. It says when one ends, so
-	// that it is asked again; a server that died does not.
-	pullTime = 30 * time.Second
+// maxAhead is how many bytes are kept in memory for a reader that is a little
+// behind. What it does not take then it reads from the store.
+const maxAhead = 1 << 20
 
-	// Redelivery is by reset when a reader is opened, not by this.
-	outboxAckWait = 30 * 24 * time.Hour
-)
-
-// Open starts to read a key at the first batch that is not acknowledged. A key
-// has one reader at a time; it need not have any batch.
-func (o *Outbox) Open(ctx context.Context, key string) (*OutboxReader, error) {
-	if err := checkKey(key); err != nil {
+// Open starts to read at the first batch that the reader has not acknowledged.
+// There is one of a name at a time; it need not have any batch.
+func (o *Outbox) Open(reader string) (*OutboxReader, error) {
+	if err := checkKey(reader); err != nil {
 		return nil, err
 	}
-	if err := o.take(ctx); err != nil {
-		return nil, fmt.Errorf("read %s from the outbox: %w", key, err)
-	}
-	defer o.give()
-	k, err := o.keyFor(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("read %s from the outbox: %w", key, err)
-	}
-	if k.reader != nil {
-		return nil, fmt.Errorf("%s is being read from the outbox", key)
-	}
-	_, err = o.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: consumerOf(key), FilterSubject: outboxPrefix + key, DeliverPolicy: jetstream.DeliverAllPolicy,
-		AckPolicy: jetstream.AckAllPolicy, AckWait: outboxAckWait, MaxAckPending: -1, MaxDeliver: -1,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read %s from the outbox: %w", key, err)
-	}
-	r := &OutboxReader{outbox: o, key: key, state: k}
-	if err := r.begin(ctx); err != nil {
-		return nil, fmt.Errorf("read %s from the outbox: %w", key, err)
+	r := &OutboxReader{
+		outbox: o, name: reader, behind: true,
+		peeked: map[*claim]*stored{}, more: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
-		_ = r.subscription.Unsubscribe()
+	switch {
+	case o.closed:
 		return nil, ErrClosed
+	case o.readers[reader] != nil:
+		return nil, fmt.Errorf("%s is being read from the outbox", reader)
 	}
-	k.reader = r
+	o.readers[reader] = r
 	return r, nil
 }
 
-// begin makes the consumer start again behind what is acknowledged, and a new
-// inbox for what it sends.
-func (r *OutboxReader) begin(ctx context.Context) error {
-	o := r.outbox
-	if _, err := o.stream.ResetConsumer(ctx, consumerOf(r.key)); err != nil {
-		return err
+// offer gives the reader what was appended, if it has everything before. The
+// caller holds mu.
+func (r *OutboxReader) offer(a arrival) {
+	switch {
+	case r.behind:
+	case r.aheadBytes+len(a.batch.Data) > maxAhead && len(r.ahead) > 0:
+		r.behind = true
+	default:
+		r.ahead = append(r.ahead, a)
+		r.aheadBytes += len(a.batch.Data)
 	}
-	subscription, err := o.engine.conn.SubscribeSync(o.engine.conn.NewInbox())
-	if err != nil {
-		return err
+	wake(r.more)
+}
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if r.closed {
-		_ = subscription.Unsubscribe()
-		return ErrClosed
-	}
-	r.subscription, r.asked = subscription, 0
-	return nil
 }
 
 // Next waits for the next batch. It returns ErrClosed when the reader is closed,
 // and the context's error when that ends; nothing is lost then.
 func (r *OutboxReader) Next(ctx context.Context) (OutboxBatch, error) {
 	for {
-		m, err := r.receive(ctx)
-		if err != nil {
+		b, missing, err := r.next()
+		switch {
+		case err != nil:
 			return OutboxBatch{}, err
-		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return OutboxBatch{}, fmt.Errorf("read %s from the outbox: %w", r.key, err)
-		}
-		s, data, err := readStamp(m.Data)
-		if err != nil {
-			return OutboxBatch{}, r.outbox.engine.damaged(err.Error())
-		}
-		sequence := meta.Sequence.Stream
-		taken, missed, err := r.hand(heldBatch{sequence, s.before, s.records, int64(len(data)), m.Reply}, s.after(data))
-		if err != nil {
-			return OutboxBatch{}, err
-		}
-		if missed {
-			if err := r.again(ctx); err != nil {
+		case b.Sequence > 0:
+			return b, nil
+		case len(missing) > 0:
+			if err := r.peek(ctx, missing); err != nil {
 				return OutboxBatch{}, err
 			}
+			continue
 		}
-		if taken {
-			r.last, r.retried = sequence, false
-			return OutboxBatch{sequence, s.records, meta.Timestamp, data}, nil
+		select {
+		case <-r.more:
+		case <-r.over:
+		case <-ctx.Done():
+			return OutboxBatch{}, ctx.Err()
 		}
 	}
 }
 
-// hand takes a batch over from the store to the reader. It is passed over if it
-// was handed out before or was dropped. Missed means that the one before it did
-// not come, which can be after the loss of a server.
-func (r *OutboxReader) hand(b heldBatch, after position) (taken, missed bool, err error) {
-	o, k := r.outbox, r.state
+// next hands out a batch, if it has one. If not, it names what must be read from
+// the store first, or nothing if there is nothing.
+func (r *OutboxReader) next() (b OutboxBatch, missing []*claim, err error) {
+	o := r.outbox
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case r.closed:
-		return false, false, ErrClosed
-	case b.sequence <= r.last, b.sequence < o.oldest:
-		return false, false, nil
-	case b.before.records > k.fresh.records && !r.retried:
-		return false, true, nil
+	if r.closed {
+		return b, nil, ErrClosed
 	}
-	r.held = append(r.held, b)
-	k.fresh, k.next = after, b.sequence+1
-	return true, false, nil
+	for len(r.ahead) > 0 {
+		a := r.ahead[0]
+		r.ahead[0] = arrival{}
+		r.ahead = r.ahead[1:]
+		r.aheadBytes -= len(a.batch.Data)
+		if r.hand(a) {
+			return a.batch, nil, nil
+		}
+	}
+	if !r.behind {
+		return b, nil, nil
+	}
+	var first *claim
+	for _, c := range o.claims[r.name] {
+		s := r.peeked[c]
+		if s != nil && s.sequence < c.next { // dropped meanwhile, or handed out
+			delete(r.peeked, c)
+			s = nil
+		}
+		switch {
+		case !c.waits():
+		case s == nil:
+			missing = append(missing, c)
+		case first == nil || s.sequence < r.peeked[first].sequence:
+			first = c
+		}
+	}
+	switch {
+	case len(missing) > 0:
+		return b, missing, nil
+	case first == nil:
+		r.behind = false
+		clear(r.peeked)
+		return b, nil, nil
+	}
+	s := r.peeked[first]
+	delete(r.peeked, first)
+	if !r.hand(arrival{first, s.handed(), s.stamp.before}) {
+		return b, []*claim{first}, nil
+	}
+	return s.handed(), nil, nil
 }
 
-// again lets everything that is not acknowledged come again.
-func (r *OutboxReader) again(ctx context.Context) error {
-	r.retried = true
-	r.outbox.mu.Lock()
-	old := r.subscription
-	r.outbox.mu.Unlock()
-	_ = old.Unsubscribe()
-	if err := r.begin(ctx); err != nil {
-		return fmt.Errorf("read %s from the outbox: %w", r.key, err)
+// hand gives a batch over to the reader; false if it was dropped. The caller holds mu.
+func (r *OutboxReader) hand(a arrival) bool {
+	c, b := a.claim, a.batch
+	if b.Sequence < r.outbox.oldest || b.Sequence < c.next {
+		return false
+	}
+	r.held = append(r.held, heldBatch{c, b.Sequence, a.before, b.Records, int64(len(b.Data))})
+	c.fresh, c.next = a.before.add(b.Records, len(b.Data)), b.Sequence+1
+	return true
+}
+
+// peek reads the next batch of each claim. What the store should have and does not
+// give back is dropped.
+func (r *OutboxReader) peek(ctx context.Context, of []*claim) error {
+	for _, c := range of {
+		s, err := r.read(ctx, c)
+		if err != nil {
+			return fmt.Errorf("read %s from the outbox: %w", r.name, err)
+		}
+		if s != nil {
+			r.peeked[c] = s
+		}
 	}
 	return nil
 }
 
-// receive waits for a message, and asks for more before they run out.
-func (r *OutboxReader) receive(ctx context.Context) (*nats.Msg, error) {
-	for {
-		r.outbox.mu.Lock()
-		subscription, closed := r.subscription, r.closed
-		r.outbox.mu.Unlock()
-		if closed {
-			return nil, ErrClosed
-		}
-		if r.asked <= prefetch/2 {
-			if err := r.ask(subscription.Subject); err != nil {
-				return nil, fmt.Errorf("read %s from the outbox: %w", r.key, err)
-			}
-		}
-		wait, cancel := context.WithTimeout(ctx, pullTime+5*time.Second)
-		m, err := subscription.NextMsgWithContext(wait)
-		cancel()
-		switch {
-		case err == nil && m.Header.Get("Status") == "":
-			r.asked--
-			return m, nil
-		case err == nil: // the request ended before it was served; batches have no header
-			r.asked = 0
-		case ctx.Err() != nil:
-			return nil, ctx.Err()
-		case errors.Is(err, context.DeadlineExceeded):
-			r.asked = 0
-		case errors.Is(err, nats.ErrBadSubscription), errors.Is(err, nats.ErrConnectionClosed):
-			return nil, ErrClosed
-		default:
-			return nil, fmt.Errorf("read %s from the outbox: %w", r.key, err)
-		}
+func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
+	o := r.outbox
+	from := func() (position, uint64) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return c.fresh, c.next
 	}
-}
-
-func (r *OutboxReader) ask(inbox string) error {
-	request, err := json.Marshal(struct {
-		Batch   int           `json:"batch"`
-		Expires time.Duration `json:"expires"`
-	}{prefetch - r.asked, pullTime})
-	if err != nil {
-		return err
+	fresh, next := from()
+	s, err := o.atOrAfter(ctx, next, c.key.name)
+	if err != nil || s != nil && s.stamp.before == fresh {
+		return s, err
 	}
-	r.asked = prefetch
-	return r.outbox.engine.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+outboxStream+"."+consumerOf(r.key), inbox, request)
+	// Something is missing: it is being dropped, which is counted before the turn
+	// is free, or it is lost.
+	if err := o.take(ctx); err != nil {
+		return nil, err
+	}
+	defer o.give()
+	_, next = from()
+	if s, err = o.atOrAfter(ctx, next, c.key.name); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	end := c.key.total
+	if s != nil {
+		end = s.stamp.before
+	}
+	lost := int(end.records - c.fresh.records)
+	c.fresh = end
+	if s != nil {
+		c.next = s.sequence
+	} else {
+		c.next = c.key.last + 1
+	}
+	o.mu.Unlock()
+	if lost > 0 {
+		o.engine.log.Error("batches of the outbox are not there", "reader", r.name, "records", lost)
+		o.options.Dropped(r.name, lost, DroppedUnreadable)
+	}
+	return s, nil
 }
 
 // Ack says that all batches up to a sequence were delivered. They do not come
-// again, but for those of the last tenth of a second before a kill -9. Ack may be
-// called again.
-func (r *OutboxReader) Ack(ctx context.Context, sequence uint64) error {
+// again, but for those of the last tenth of a second before a kill -9, or of the
+// time in which the store was full. Ack may be called again.
+func (r *OutboxReader) Ack(sequence uint64) error {
 	o := r.outbox
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if r.closed {
-		o.mu.Unlock()
 		return ErrClosed
 	}
-	n := r.upTo(sequence)
-	if n == 0 {
-		o.mu.Unlock()
-		return nil
-	}
-	subject := r.held[n-1].ack
-	r.acks.Add(1)
-	o.mu.Unlock()
-	defer r.acks.Done()
-
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	if _, err := o.engine.conn.RequestWithContext(ctx, subject, nil); err != nil {
-		return fmt.Errorf("acknowledge %s: %w", r.key, err)
-	}
-	o.mu.Lock()
-	r.held = r.held[r.upTo(sequence):]
-	o.mu.Unlock()
-	select {
-	case o.acked <- struct{}{}:
-	default:
-	}
-	return nil
-}
-
-// upTo is how many held batches are not after a sequence.
-func (r *OutboxReader) upTo(sequence uint64) int {
 	n := 0
 	for n < len(r.held) && r.held[n].sequence <= sequence {
 		n++
 	}
-	return n
+	r.held = r.held[n:]
+	if n > 0 {
+		wake(o.acked)
+	}
+	return nil
 }
 
 // Close ends the reader. What it handed out and is not acknowledged comes again
@@ -292,38 +274,29 @@ func (r *OutboxReader) Close() {
 		r.outbox.mu.Lock()
 		why := r.outbox.why
 		r.outbox.mu.Unlock()
-		r.outbox.options.Dropped(r.key, lost, why)
+		r.outbox.options.Dropped(r.name, lost, why)
 	}
 }
 
 // end closes and returns how many records are lost by that.
 func (r *OutboxReader) end() (lost int) {
-	o, k := r.outbox, r.state
+	o := r.outbox
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if r.closed {
-		o.mu.Unlock()
 		return 0
 	}
 	r.closed = true
-	subscription := r.subscription
-	o.mu.Unlock()
-	_ = subscription.Unsubscribe() // fails if the connection is closed
-	r.acks.Wait()
-	// NATS writes what is acknowledged down later, and may forget it at its own end;
-	// a reset writes it now.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	_, _ = o.stream.ResetConsumer(ctx, consumerOf(r.key)) // what is not written comes again
-	cancel()
-
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, h := range r.held {
+	close(r.over)
+	for i := len(r.held) - 1; i >= 0; i-- { // the oldest has the last word
+		h := r.held[i]
 		if h.sequence >= o.oldest {
-			k.fresh, k.next = h.before, h.sequence
-			break
+			h.claim.fresh, h.claim.next = h.before, h.sequence
+		} else {
+			lost += h.records
 		}
-		lost += h.records
 	}
-	r.held, k.reader = nil, nil
+	r.held, r.ahead = nil, nil
+	delete(o.readers, r.name)
 	return lost
 }

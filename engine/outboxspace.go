@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,66 +142,62 @@ func (o *Outbox) search(ctx context.Context, from uint64, is func(*stored) bool)
 }
 
 // drop removes all batches before a sequence and counts what no reader had. What
-// a reader is handed while the purge is under way is not counted; what it was
-// sent but not handed is counted, and then passed over by the reader.
+// a reader is handed while the purge is under way is not counted; what is kept for
+// it in memory is counted, and then passed over.
 func (o *Outbox) drop(ctx context.Context, upTo uint64, why DropReason) error {
 	o.mu.Lock()
-	ends := map[string]position{} // where the key goes on
-	last := map[string]uint64{}
-	for key, k := range o.keys {
-		if k.fresh != k.total && k.next < upTo {
-			ends[key], last[key] = k.total, k.last
+	ends := map[*outboxKey]position{} // where the key goes on
+	for _, k := range o.keys {
+		for _, c := range k.claims {
+			if c.waits() && c.next < upTo {
+				ends[k] = k.total
+			}
 		}
 	}
 	o.mu.Unlock()
-	for key := range ends {
-		if last[key] < upTo {
+	for k := range ends {
+		if k.last < upTo {
 			continue
 		}
-		s, err := o.atOrAfter(ctx, upTo, key)
+		s, err := o.atOrAfter(ctx, upTo, k.name)
 		if err != nil {
 			return err
 		}
 		if s != nil {
-			ends[key] = s.stamp.before
+			ends[k] = s.stamp.before
 		}
 	}
-	if err := o.purge(ctx, upTo, ""); err != nil {
+	if err := o.purge(ctx, upTo); err != nil {
 		return err
 	}
-	dropped := map[string]int{}
+	dropped := map[string]int{} // by reader
 	o.mu.Lock()
-	for key, end := range ends {
-		k := o.keys[key]
-		if end.records > k.fresh.records {
-			dropped[key] = int(end.records - k.fresh.records)
-			k.fresh = end
+	for k, end := range ends {
+		for _, c := range k.claims {
+			if end.records > c.fresh.records {
+				dropped[c.reader] += int(end.records - c.fresh.records)
+				c.fresh = end
+			}
+			c.next = max(c.next, upTo)
 		}
-		k.next = max(k.next, upTo)
 	}
 	o.oldest, o.why = max(o.oldest, upTo), why
 	o.mu.Unlock()
-	for key, records := range dropped {
-		o.options.Dropped(key, records, why)
+	for reader, records := range dropped {
+		o.options.Dropped(reader, records, why)
 	}
 	return nil
 }
 
-// compact removes what is before the oldest batch that is not acknowledged.
+// compact removes what is before the oldest batch that is not acknowledged, and
+// forgets keys of which nothing is left.
 func (o *Outbox) compact(ctx context.Context) error {
 	o.mu.Lock()
 	upTo, oldest := o.last+1, o.oldest
 	for _, k := range o.keys {
-		if k.fresh != k.total {
-			upTo = min(upTo, k.next)
-		}
-		if k.reader == nil {
-			continue
-		}
-		for _, h := range k.reader.held {
-			if h.sequence >= oldest { // others were dropped
-				upTo = min(upTo, h.sequence)
-				break
+		for _, c := range k.claims {
+			if needed, some := o.needs(c); some {
+				upTo = min(upTo, needed)
 			}
 		}
 	}
@@ -208,36 +205,52 @@ func (o *Outbox) compact(ctx context.Context) error {
 	if o.batches == 0 || upTo <= oldest {
 		return nil
 	}
-	return o.purge(ctx, upTo, "")
+	if err := o.purge(ctx, upTo); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for name, k := range o.keys {
+		if k.last >= o.oldest || k.unsure || slices.ContainsFunc(k.claims, o.uses) {
+			continue
+		}
+		delete(o.keys, name)
+		for _, c := range k.claims {
+			o.claims[c.reader] = slices.DeleteFunc(o.claims[c.reader], func(other *claim) bool { return other == c })
+			if len(o.claims[c.reader]) == 0 {
+				delete(o.claims, c.reader)
+			}
+		}
+	}
+	return nil
 }
 
-// purge removes the batches before a sequence, or those of a key. The guard is
-// told before of what there will be at least, so that the end of the process at
-// any moment looks like no loss.
-func (o *Outbox) purge(ctx context.Context, upTo uint64, key string) error {
+// uses says whether something of the claim is not acknowledged, be it stored or not.
+func (o *Outbox) uses(c *claim) bool {
+	r := o.readers[c.reader]
+	return c.waits() || r != nil && slices.ContainsFunc(r.held, func(h heldBatch) bool { return h.claim == c })
+}
+
+// purge removes the batches before a sequence. The guard is told before of what
+// there will be at least, so that the end of the process at any moment looks like
+// no loss.
+func (o *Outbox) purge(ctx context.Context, upTo uint64) error {
 	if upTo == 1 { // NATS does nothing then, too
 		return nil
 	}
 	if err := o.engine.room(0); err != nil {
 		return fmt.Errorf("purge: %w", err)
 	}
-	var option jetstream.StreamPurgeOpt
-	gone := o.batches
-	if key != "" {
-		option, o.tail = jetstream.WithPurgeSubject(outboxPrefix+key), 0
-	} else {
-		option = jetstream.WithPurgeSequence(upTo)
-		if upTo > o.tail {
-			o.tail = 0
-		}
-		o.mu.Lock()
-		gone = int(min(uint64(gone), upTo-min(o.oldest, upTo)))
-		o.mu.Unlock()
+	if upTo > o.tail {
+		o.tail = 0
 	}
+	o.mu.Lock()
+	gone := int(min(uint64(o.batches), upTo-min(o.oldest, upTo)))
+	o.mu.Unlock()
 	if err := o.engine.guard.holds(o.batches-gone, o.tail); err != nil {
 		return err
 	}
-	err := o.stream.Purge(ctx, option)
+	err := o.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo))
 	var api *jetstream.APIError
 	switch {
 	case errors.As(err, &api):

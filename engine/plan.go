@@ -23,10 +23,15 @@ const (
 	usedTokensSubject = "used.tokens"
 
 	// outboxStream has the records of chat logs in batches, subject chatlog.<key>
-	// with a key for each logging configuration, <region>.<account>.<id>; and a
-	// durable consumer for each key that was read, named like it with '=' for '.'.
+	// with a key for each set of logging configurations that a room has:
+	// <region>.<account>.<id>, with '_' between the ids if there are more.
 	outboxStream = "CHATLOG"
 	outboxPrefix = "chatlog."
+
+	// outboxMarksStream has one message: what each configuration has acknowledged
+	// of what the outbox has.
+	outboxMarksStream  = "CHATLOG_MARKS"
+	outboxMarksSubject = "marks.chatlog"
 )
 
 const (
