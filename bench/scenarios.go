@@ -70,6 +70,10 @@ var scenarios = []scenario{
 		compared: []string{"CPU s a million", "p99 ms"},
 	},
 	{
+		name: "scale", title: "100 to 19,000 viewers of one room, 50,000 deliveries/s", usual: 1, measure: measureScale, peers: []string{"hubbub", "beside", "floor"},
+		compared: []string{"100: CPU s a million", "1000: CPU s a million", "5000: CPU s a million", "10000: CPU s a million", "19000: CPU s a million", "19000: p99 ms"},
+	},
+	{
 		name: "rooms", title: "950 rooms of 20, 1 and 3 messages/s each", usual: 2, measure: measureRooms, peers: withRooms,
 		compared: []string{"1/s: CPU s a million", "1/s: p99 ms", "3/s: CPU s a million", "3/s: p99 ms"},
 	},
