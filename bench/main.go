@@ -98,8 +98,8 @@ func bench() error {
 		name  string
 		usual int
 		run   func(binary, dir string) error
-	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
-		if part.name != "" && !chosen(part.name) || *quick && *only == "" && (part.name == "api" || part.name == "logging" || part.name == "review") {
+	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"tls", 1, benchTLS}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
+		if part.name != "" && !chosen(part.name) || *quick && *only == "" && (part.name == "api" || part.name == "tls" || part.name == "logging" || part.name == "review") {
 			continue
 		}
 		*runs = part.usual
