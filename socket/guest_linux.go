@@ -45,11 +45,7 @@ const (
 // arrive begins the handshake.
 func (l *loop) arrive(c *Conn) {
 	l.held++
-	fd := int(c.own.fd)
-	if fd >= len(l.conns) {
-		l.conns = append(l.conns, make([]*Conn, fd+1-len(l.conns))...)
-	}
-	l.conns[fd] = c
+	l.conns.add(c.own.fd, c)
 	l.watch(c, forInput)
 	l.allow(c, l.server.config.HandshakeTimeout)
 }

@@ -70,7 +70,7 @@ func (s *Server) enlist(p *stranger, begin func()) bool {
 		s.vacate()
 		return false
 	}
-	s.strangers[p] = struct{}{}
+	s.strangers.add(p, struct{}{})
 	p.place = s.idlers.PushBack(p)
 	begin()
 	return true
@@ -113,7 +113,7 @@ func (s *Server) keep(p *stranger, stays bool) {
 func (s *Server) leave(p *stranger) {
 	s.keep(p, true)
 	s.mu.Lock()
-	delete(s.strangers, p)
+	s.strangers.remove(p)
 	s.mu.Unlock()
 }
 
@@ -180,7 +180,7 @@ func (s *Server) enrol(p *stranger, c *Conn) {
 	s.metrics.connections.Inc()
 	s.leave(p)
 	s.mu.Lock()
-	s.conns[c] = struct{}{}
+	s.conns.add(c, struct{}{})
 	over := s.over
 	s.mu.Unlock()
 	if over {

@@ -36,12 +36,12 @@ type loop struct {
 
 	// Owned by run.
 	taken  []post
-	now    int64             // nanoseconds since begun
-	conns  []*Conn           // by descriptor
-	held   int               // of them, and those whose end is not through
-	ending bool              // when none is held
-	events []unix.EpollEvent // that are still to be taken
-	heard  int               // messages in this turn
+	now    int64               // nanoseconds since begun
+	conns  crowd[int32, *Conn] // by descriptor, of which each loop has a part
+	held   int                 // of them, and those whose end is not through
+	ending bool                // when none is held
+	events []unix.EpollEvent   // that are still to be taken
+	heard  int                 // messages in this turn
 	wheel  wheel
 	buffer []byte // for all that is read
 	reader reader // for who is not in the middle of a frame
@@ -279,6 +279,9 @@ func (l *loop) leave() bool {
 	return l.gone
 }
 
+// mostPosts is how many posts there is room for when none waits, 160 KB.
+const mostPosts = 1 << 12
+
 // perform does what was posted.
 func (l *loop) perform() {
 	l.mu.Lock()
@@ -287,7 +290,7 @@ func (l *loop) perform() {
 	for i := range l.taken {
 		l.do(&l.taken[i])
 	}
-	if cap(l.taken) > 1<<14 { // a storm is over
+	if cap(l.taken) > mostPosts { // a storm is over
 		l.taken = nil
 		return
 	}
@@ -334,7 +337,7 @@ func (l *loop) do(p *post) {
 // event takes what the poller reports of a descriptor. It may be stale, of one
 // that was closed meanwhile: so nothing is believed, all is tried.
 func (l *loop) event(e unix.EpollEvent) {
-	c := l.conns[e.Fd]
+	c := l.conns.in[e.Fd]
 	if c == nil {
 		return
 	}
@@ -498,7 +501,7 @@ func (l *loop) over(c *Conn) {
 }
 
 func (l *loop) shutDescriptor(c *Conn) {
-	l.conns[c.own.fd] = nil
+	l.conns.remove(c.own.fd)
 	_ = unix.Close(int(c.own.fd)) // which takes it out of the poller's set too
 	c.own.fd, c.own.watched = -1, 0
 }

@@ -3,6 +3,7 @@ package socket
 import (
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"runtime"
@@ -25,13 +26,19 @@ type still struct {
 // noting is a Handler that notes what ended.
 type noting struct {
 	Handler
-	ends  chan End
-	heard func(*Conn)
+	ends   chan End
+	heard  func(*Conn)
+	closed func(*Conn) // nil does nothing
 }
 
 func (n *noting) Message(c *Conn, _ []byte) { n.heard(c) }
 
-func (n *noting) Closed(_ *Conn, end End) { n.ends <- end }
+func (n *noting) Closed(c *Conn, end End) {
+	if n.closed != nil {
+		n.closed(c)
+	}
+	n.ends <- end
+}
 
 func newStill(t testing.TB, c Config) *still {
 	t.Helper()
@@ -43,10 +50,8 @@ func newStill(t testing.TB, c Config) *still {
 	}
 	s.loops = []*loop{l}
 	t.Cleanup(func() {
-		for _, c := range l.conns {
-			if c != nil {
-				l.over(c)
-			}
+		for _, c := range maps.Clone(l.conns.in) {
+			l.over(c)
 		}
 		s.running.Wait()
 		l.poll.close()
@@ -54,20 +59,27 @@ func newStill(t testing.TB, c Config) *still {
 	return &still{l, t, h}
 }
 
-// connect makes an open connection of the loop, and is its peer's descriptor.
+// connect makes an open connection of the loop, and is its peer's descriptor,
+// until the test ends.
 func (s *still) connect() (*Conn, int) {
+	s.t.Helper()
+	c, peer := s.pair()
+	s.t.Cleanup(func() { _ = unix.Close(peer) })
+	return c, peer
+}
+
+// pair is connect, and the caller closes the peer.
+func (s *still) pair() (*Conn, int) {
 	s.t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = unix.Close(fds[1]) })
 	c := &Conn{}
 	c.own.loop, c.own.fd, c.own.guest = s.loop, int32(fds[0]), &guest{cancel: func() {}}
 	s.server.metrics.connections.Inc()
 	s.held++
-	s.conns = append(s.conns, make([]*Conn, max(fds[0]+1-len(s.conns), 0))...)
-	s.conns[fds[0]] = c
+	s.conns.add(c.own.fd, c)
 	s.watch(c, forInput)
 	s.open(c, &Frame{answer: true})
 	s.turn()
@@ -438,7 +450,7 @@ func TestAGuestHasItsTimeOnALoopThatWasIdle(t *testing.T) {
 		t.Errorf("the guest is shown out, or due at tick %d, which is over", c.own.due)
 	}
 	s.wheel.remove(c)
-	s.conns[fds[0]] = nil
+	s.conns.remove(c.own.fd)
 	s.release()
 }
 

@@ -28,9 +28,9 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	loops     []*loop // made by the first Serve that wants them; none are added later
-	strangers map[*stranger]struct{}
+	strangers crowd[*stranger, struct{}]
 	idlers    *list.List // of the strangers those that may be turned out, oldest first
-	conns     map[*Conn]struct{}
+	conns     crowd[*Conn, struct{}]
 	over      bool // nobody is accepted any more
 }
 
@@ -40,7 +40,7 @@ func New(c Config, h Handler) *Server {
 	return &Server{
 		config: c, handler: h, metrics: newMetrics(c.Metrics),
 		shaking: make(chan struct{}, c.MaxHandshakes), stop: make(chan struct{}),
-		listeners: map[net.Listener]struct{}{}, strangers: map[*stranger]struct{}{}, idlers: list.New(), conns: map[*Conn]struct{}{},
+		listeners: map[net.Listener]struct{}{}, idlers: list.New(),
 	}
 }
 
@@ -48,7 +48,7 @@ func New(c Config, h Handler) *Server {
 func (s *Server) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.conns)
+	return len(s.conns.in)
 }
 
 // Serve accepts connections until Drain or Close, and returns nil then, or the
@@ -134,7 +134,7 @@ func (s *Server) open(c *Conn) {
 
 func (s *Server) remove(c *Conn, end End) {
 	s.mu.Lock()
-	delete(s.conns, c)
+	s.conns.remove(c)
 	s.mu.Unlock()
 	s.metrics.connections.Dec()
 	s.metrics.ended[end.Reason].Inc()
@@ -196,7 +196,7 @@ func (s *Server) refuse() {
 	for l := range s.listeners {
 		_ = l.Close()
 	}
-	for p := range s.strangers {
+	for p := range s.strangers.in {
 		p.end()
 	}
 	for _, l := range s.loops {
@@ -207,8 +207,8 @@ func (s *Server) refuse() {
 func (s *Server) connections() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]*Conn, 0, len(s.conns))
-	for c := range s.conns {
+	all := make([]*Conn, 0, len(s.conns.in))
+	for c := range s.conns.in {
 		all = append(all, c)
 	}
 	return all
