@@ -30,15 +30,18 @@ type loadSpec struct {
 	Tokens  []string // one a viewer, or none
 	Viewers int
 	Rooms   int
-	Window  int  // connections being opened at a time, in each worker
-	Sample  int  // the frames of every so manieth viewer are parsed
-	Slow    bool // some viewers will stop to read, and have small buffers
+	Window  int // connections being opened at a time, in each worker
+	Sample  int // the frames of every so manieth viewer are parsed
+	Slow    int // viewers that will stop to read, and have small buffers
 
 	First, End int // of a helper process
 }
 
-// slowIs says whether a viewer is of the last so many of each hundred.
-func (s *loadSpec) slowIs(number, percent int) bool { return number%100 >= 100-percent }
+// slowIs says whether a viewer is one that will stop to read. They are spread
+// evenly, and the first viewer, which sends, is none of them.
+func (s *loadSpec) slowIs(number int) bool {
+	return number*s.Slow/s.Viewers != (number+1)*s.Slow/s.Viewers
+}
 
 // page is what all processes of the load count in.
 type page struct {
@@ -202,10 +205,10 @@ func (l *load) join(most time.Duration) (took time.Duration, err error) {
 	return took, nil
 }
 
-// slowDown makes so many of a hundred viewers stop to read.
-func (l *load) slowDown(percent int) {
-	l.slow = l.spec.Viewers / 100 * percent
-	l.shared.slow.Store(int64(percent))
+// slowDown makes the slow viewers stop to read.
+func (l *load) slowDown() {
+	l.slow = l.spec.Slow
+	l.shared.slow.Store(1)
 }
 
 func (l *load) error() error {
@@ -325,7 +328,7 @@ func (l *load) check() error {
 	s := l.shared
 	wrong := 0
 	for i, n := range s.counts {
-		if l.slow > 0 && l.spec.slowIs(i, int(s.slow.Load())) {
+		if l.slow > 0 && l.spec.slowIs(i) {
 			continue
 		}
 		if n != l.owed(i) {

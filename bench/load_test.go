@@ -67,3 +67,20 @@ func TestPercentilesOfAHistogramAreWithinTwoPercent(t *testing.T) {
 		}
 	}
 }
+
+func TestSlowViewersAreSpreadEvenlyAndTheSenderIsNone(t *testing.T) {
+	for _, s := range []loadSpec{{Viewers: 200, Slow: 10}, {Viewers: 120, Slow: 100}, {Viewers: 520, Slow: 500}, {Viewers: 200}} {
+		n := 0
+		for i := range s.Viewers {
+			if s.slowIs(i) {
+				n++
+			}
+			if most := (i+1)*s.Slow/s.Viewers + 1; n > most {
+				t.Errorf("%d of %d: %d of the first %d, want at most %d", s.Slow, s.Viewers, n, i+1, most)
+			}
+		}
+		if n != s.Slow || s.slowIs(0) {
+			t.Errorf("%d of %d are slow, want %d; the sender: %v", n, s.Viewers, s.Slow, s.slowIs(0))
+		}
+	}
+}

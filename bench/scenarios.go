@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -78,8 +76,8 @@ var scenarios = []scenario{
 		compared: []string{"1/s: CPU s a million", "1/s: p99 ms", "3/s: CPU s a million", "3/s: p99 ms"},
 	},
 	{
-		name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read", usual: 1, measure: measureSlow, quick: few,
-		compared: []string{"5 %: CPU s a million", "5 %: p99 ms", "5 % ÷ none, p99"},
+		name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read; then 100 and 500 that stop, of a room with 20 more", usual: 1, measure: measureSlow, quick: few,
+		compared: []string{"5 %: CPU s a million", "5 %: p99 ms", "5 % ÷ none, p99", "RSS KiB a slow reader's own", "kernel KiB a slow reader"},
 	},
 	{
 		name: "storm", title: "connect storm: 19,000 viewers at once", usual: 2, measure: measureStorm, quick: few,
@@ -321,58 +319,6 @@ func measureRooms(_ *contest, o contestant, p *process, f *figures) error {
 		f.phase(strconv.Itoa(rate)+"/s", s)
 	}
 	return l.check()
-}
-
-func measureSlow(c *contest, o contestant, p *process, f *figures) error {
-	var none float64
-	percents := []int{0, 1, 5}
-	if *quick {
-		percents = []int{0, 5}
-	}
-	for _, percent := range percents {
-		l, _, err := join(o, p, loadSpec{Viewers: 200, Sample: 3, Slow: true}, 30*time.Second)
-		if err != nil {
-			return err
-		}
-		memory, kernel := p.rss(), tcpMemory()
-		l.slowDown(percent)
-		s, err := l.open(p, 200*500, length(7), 5*time.Second)
-		if err != nil {
-			l.close()
-			return err
-		}
-		name := fmt.Sprintf("%d %%", percent)
-		f.set(name+": p99 ms", s.P99)
-		f.set(name+": CPU s a million", s.Cost)
-		if percent == 0 {
-			none = s.P99
-		} else {
-			f.set(name+" ÷ none, p99", s.P99/none)
-		}
-		if percent == 5 {
-			f.set(name+": RSS more, KiB a slow reader", (p.rss()-memory)/float64(l.slow))
-			f.set(name+": kernel more, KiB a slow reader", (tcpMemory()-kernel)/float64(l.slow))
-			f.set(name+": slow readers cut, %", float64(l.shared.cut.Load())/float64(l.slow)*100)
-		}
-		err = l.check()
-		l.close()
-		if err != nil {
-			return err
-		}
-		if p, err = c.again(o, p); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// tcpMemory is what the kernel holds in TCP buffers, in KiB.
-func tcpMemory() float64 {
-	b, _ := os.ReadFile("/proc/net/sockstat")
-	_, line, _ := strings.Cut(string(b), "TCP:")
-	_, pages, _ := strings.Cut(line, " mem ")
-	n, _ := strconv.ParseFloat(strings.Fields(pages + " 0")[0], 64)
-	return n * 4
 }
 
 func measureStorm(_ *contest, o contestant, p *process, f *figures) error {

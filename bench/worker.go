@@ -198,7 +198,7 @@ func (w *worker) dial(i int) error {
 		v.begun = time.Now().UnixNano()
 	}
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-	if w.load.Slow && w.load.slowIs(number, 5) {
+	if w.load.slowIs(number) {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10)
 	}
 	// One address has some 28,000 ports to a server.
@@ -259,7 +259,7 @@ func (w *worker) upgrade(i int) {
 // read takes what is there, once: epoll says if there is more.
 func (w *worker) read(i int) {
 	v := &w.viewers[i]
-	if percent := w.shared.slow.Load(); percent > 0 && v.state == open && w.load.slowIs(w.number(i), int(percent)) {
+	if w.shared.slow.Load() > 0 && v.state == open && w.load.slowIs(w.number(i)) {
 		v.state = slow
 		w.watch(i, unix.EPOLL_CTL_MOD, 0)
 		return
