@@ -117,7 +117,6 @@ func (h *Hub) admit(s chattoken.Session) (*viewer, *refusal) {
 	return &viewer{
 		room:         h.enter(s.Room, name.Scope),
 		number:       h.numbers.Add(1),
-		userID:       s.UserID,
 		sender:       ivschat.NewSender(s.UserID, s.Attributes),
 		expires:      s.SessionExpires.Unix(),
 		capabilities: s.Capabilities,

@@ -33,10 +33,10 @@ type room struct {
 func (r *room) join(v *viewer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if v.next = r.users[v.userID]; v.next != nil {
+	if v.next = r.users[v.sender.UserID]; v.next != nil {
 		v.next.prev = v
 	}
-	r.users[v.userID] = v
+	r.users[v.sender.UserID] = v
 	r.group.Add(v.conn)
 }
 
@@ -79,12 +79,12 @@ func (r *room) forget(v *viewer) {
 	switch {
 	case v.prev != nil:
 		v.prev.next = v.next
-	case r.users[v.userID] != v: // disconnect took it out
+	case r.users[v.sender.UserID] != v: // disconnect took it out
 		return
 	case v.next != nil:
-		r.users[v.userID] = v.next
+		r.users[v.sender.UserID] = v.next
 	default:
-		delete(r.users, v.userID)
+		delete(r.users, v.sender.UserID)
 	}
 	if v.next != nil {
 		v.next.prev = v.prev

@@ -341,7 +341,7 @@ func TestManyConnectionsOfOneUserDelayNobody(t *testing.T) {
 		r := &room{group: socket.New(socket.Config{}, nil).NewGroup(), users: map[string]*viewer{}}
 		viewers := make([]*viewer, 30_000)
 		for i := range viewers {
-			viewers[i] = &viewer{room: r, conn: &socket.Conn{}, userID: userID(i)}
+			viewers[i] = &viewer{room: r, conn: &socket.Conn{}, sender: ivschat.NewSender(userID(i), nil)}
 			r.join(viewers[i])
 		}
 		rand.Shuffle(len(viewers), func(i, j int) { viewers[i], viewers[j] = viewers[j], viewers[i] })

@@ -21,8 +21,7 @@ type viewer struct {
 	// Set by the handshake, conn by Open; read-only after.
 	room         *room
 	conn         *socket.Conn
-	userID       string
-	sender       ivschat.Sender // the user and the token's attributes, encoded
+	sender       ivschat.Sender // the user and the token's attributes
 	expires      int64          // end of the session, in seconds of Unix time
 	number       uint32         // tells viewers apart in the log
 	capabilities ivschat.Capability
@@ -163,7 +162,7 @@ func (h *Hub) logViewer(what string, v *viewer, more ...slog.Attr) {
 	if !h.log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", uint64(v.number)), slog.String("user", hashed(v.userID))}, more...)
+	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", uint64(v.number)), slog.String("user", hashed(v.sender.UserID))}, more...)
 	h.log.LogAttrs(context.Background(), level, what, attrs...)
 }
 

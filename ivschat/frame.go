@@ -1,6 +1,7 @@
 package ivschat
 
 import (
+	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -22,20 +23,53 @@ const (
 	DisconnectUserEvent = "aws:DISCONNECT_USER"
 )
 
-// Sender is who sent a message, already encoded, since it never changes during
-// a session. The zero value must not be sent: make one with NewSender.
-type Sender struct{ encoded string }
+// Sender is who sends messages: the user and the attributes of its token. There
+// is one for each viewer, and most never send: so it is small, and encoded with
+// each message, which costs little beside the message's way to all others.
+type Sender struct {
+	UserID     string
+	attributes string // each key and value with its length before it, by key
+}
 
-// NewSender encodes the sender; absent attributes are shown as {}.
+// NewSender makes a sender; absent attributes are shown as {}.
 func NewSender(userID string, attributes map[string]string) Sender {
-	b := append([]byte(nil), `{"UserId":`...)
-	b = appendString(b, userID)
-	b = append(b, `,"Attributes":`...)
-	if attributes == nil {
-		attributes = map[string]string{}
+	var b []byte
+	for _, k := range Strings(attributes).Keys() {
+		for _, s := range []string{k, attributes[k]} {
+			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+		}
 	}
-	b = appendStrings(b, attributes)
-	return Sender{string(append(b, '}'))} // there is one for each viewer: no room to grow
+	return Sender{userID, string(b)} // no room to grow
+}
+
+// size is about what append adds.
+func (s Sender) size() int { return 32 + len(s.UserID) + len(s.attributes)*5/4 }
+
+// append writes the sender's members, with an opening brace and no closing one:
+// others may follow.
+func (s Sender) append(b []byte) []byte {
+	b = append(b, `{"UserId":`...)
+	b = appendString(b, s.UserID)
+	b = append(b, `,"Attributes":{`...)
+	for rest := s.attributes; rest != ""; {
+		if len(rest) < len(s.attributes) {
+			b = append(b, ',')
+		}
+		var k, v string
+		k, rest = cutText(rest)
+		v, rest = cutText(rest)
+		b = appendString(b, k)
+		b = append(b, ':')
+		b = appendString(b, v)
+	}
+	return append(b, '}')
+}
+
+// cutText takes a text off that has its length before it.
+func cutText(s string) (text, rest string) {
+	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
+	s = s[size:]
+	return s[:n], s[n:]
 }
 
 // Message is a chat message on its way to the viewers.
@@ -50,7 +84,7 @@ type Message struct {
 
 // Encode makes the MESSAGE frame that every viewer gets.
 func (m Message) Encode() []byte {
-	b := make([]byte, 0, 160+len(m.RequestID)+len(m.Content)+len(m.Sender.encoded)+AttributesBytes(m.Attributes)*5/4)
+	b := make([]byte, 0, 160+len(m.RequestID)+len(m.Content)+m.Sender.size()+AttributesBytes(m.Attributes)*5/4)
 	b = appendHead(b, "MESSAGE", m.ID, m.RequestID)
 	b = append(b, `,"Attributes":`...)
 	b = appendStrings(b, m.Attributes)
@@ -58,8 +92,8 @@ func (m Message) Encode() []byte {
 	b = appendString(b, m.Content)
 	b = appendSendTime(b, m.SendTime)
 	b = append(b, `,"Sender":`...)
-	b = append(b, m.Sender.encoded...)
-	return append(b, '}')
+	b = m.Sender.append(b)
+	return append(b, "}}"...)
 }
 
 // Event is an event on its way to the viewers.

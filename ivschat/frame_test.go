@@ -2,6 +2,7 @@ package ivschat_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 // The frames recorded from the live service, member by member.
 func TestFramesAreTheServices(t *testing.T) {
 	at := time.Date(2022, 12, 2, 8, 21, 20, 754555595, time.UTC)
+	long := strings.Repeat("x", 1000)
 	for _, c := range []struct {
 		name string
 		got  []byte
@@ -22,6 +24,9 @@ func TestFramesAreTheServices(t *testing.T) {
 		{"sender without attributes, message with empty ones", ivschat.Message{ID: "M2YcHkgffEvU", Attributes: map[string]string{}, Content: "a\"\\\n", SendTime: at,
 			Sender: ivschat.NewSender("u", nil)}.Encode(),
 			`{"Type":"MESSAGE","Id":"M2YcHkgffEvU","RequestId":"","Attributes":{},"Content":"a\"\\\n","SendTime":"2022-12-02T08:21:20.754555595Z","Sender":{"UserId":"u","Attributes":{}}}`},
+		{"sender with attributes of every length, in the order of their keys", ivschat.Message{ID: "M2YcHkgffEvU", Content: "Hi", SendTime: at,
+			Sender: ivschat.NewSender("a\"b", map[string]string{"b": long, "": "", "a": "é\n", "c": ""})}.Encode(),
+			`{"Type":"MESSAGE","Id":"M2YcHkgffEvU","RequestId":"","Attributes":null,"Content":"Hi","SendTime":"2022-12-02T08:21:20.754555595Z","Sender":{"UserId":"a\"b","Attributes":{"":"","a":"é\n","b":"` + long + `","c":""}}}`},
 		{"deleted message names it twice", ivschat.MessageDeleted("1OjMY6p8h4uv", "", "I4fme01f7HYM", "", at).Encode(),
 			`{"Type":"EVENT","Id":"1OjMY6p8h4uv","RequestId":"","EventName":"aws:DELETE_MESSAGE","Attributes":{"MessageID":"I4fme01f7HYM","MessageId":"I4fme01f7HYM","Reason":""},"SendTime":"2022-12-02T08:21:20.754555595Z"}`},
 		{"disconnected user", ivschat.UserDisconnected("1OjMY6p8h4uv", "r", "bob", "spam", at).Encode(),

@@ -15,7 +15,7 @@ type ReviewRequest struct {
 
 // Encode makes the JSON that the handler gets.
 func (r ReviewRequest) Encode() []byte {
-	b := make([]byte, 0, 224+len(r.Content)+len(r.Sender.encoded)+AttributesBytes(r.Attributes)*5/4)
+	b := make([]byte, 0, 224+len(r.Content)+r.Sender.size()+AttributesBytes(r.Attributes)*5/4)
 	b = append(b, `{"Content":`...)
 	b = appendString(b, r.Content)
 	b = append(b, `,"MessageId":`...)
@@ -29,7 +29,7 @@ func (r ReviewRequest) Encode() []byte {
 		b = appendStrings(b, r.Attributes)
 	}
 	b = append(b, `,"Sender":`...)
-	b = append(b, r.Sender.encoded[:len(r.Sender.encoded)-1]...) // all but the closing brace
+	b = r.Sender.append(b)
 	b = append(b, `,"Ip":`...)
 	ip := ""
 	if r.IP.IsValid() {
