@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -306,3 +307,13 @@ func (n *node) count(name, label string) int {
 }
 
 func long(n int) string { return strings.Repeat("é", n) }
+
+// live is the memory of what is reachable.
+func live() int64 {
+	for range 2 { // what has a finalizer goes with the second
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

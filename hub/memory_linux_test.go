@@ -65,16 +65,6 @@ func bare(address, token string) (fd int, err error) {
 	return unix.Dup(int(file.Fd()))
 }
 
-// live is the memory of what is reachable.
-func live() int64 {
-	for range 2 { // what has a finalizer goes with the second
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // An idle viewer holds at most 1 KiB, its used token included, and at most 2 KiB
 // with whatever attributes its token may have.
 func TestAnIdleViewerHoldsLittleWhateverItsAttributes(t *testing.T) {

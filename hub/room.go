@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type room struct {
 	mu    sync.Mutex
 	group *socket.Group
 	users map[string]*viewer // the first connection of each user; the others by viewer.next. Those whose session ended are here until they are closed, those with waiting requests until these are done
+	most  int                // users since the map was made
 	rate  quota.Bucket       // of SEND_MESSAGE, all viewers together
 }
 
@@ -37,6 +39,7 @@ func (r *room) join(v *viewer) {
 		v.next.prev = v
 	}
 	r.users[v.sender.UserID] = v
+	r.most = max(r.most, len(r.users))
 	r.group.Add(v.conn)
 }
 
@@ -84,12 +87,21 @@ func (r *room) forget(v *viewer) {
 	case v.next != nil:
 		r.users[v.sender.UserID] = v.next
 	default:
-		delete(r.users, v.sender.UserID)
+		r.remove(v.sender.UserID)
 	}
 	if v.next != nil {
 		v.next.prev = v.prev
 	}
 	v.prev, v.next = nil, nil
+}
+
+// remove takes a user out. After a storm the map is made anew: it keeps the room
+// of the most that it ever had. r.mu is held.
+func (r *room) remove(userID string) {
+	delete(r.users, userID)
+	if r.most >= 512 && len(r.users) <= r.most/8 {
+		r.users, r.most = maps.Collect(maps.All(r.users)), len(r.users)
+	}
 }
 
 // deliver queues the frame for every viewer and its record for the log, and says
@@ -130,7 +142,7 @@ func (r *room) disconnect(sender *viewer, d dispatch, userID, text string) (deli
 		v.conn.Close(closeNormal, text)
 		v = next
 	}
-	delete(r.users, userID)
+	r.remove(userID)
 	return deliveries, nil
 }
 

@@ -361,3 +361,29 @@ func TestManyConnectionsOfOneUserDelayNobody(t *testing.T) {
 		t.Errorf("30,000 connections of one user took %v to leave, those of as many users %v", one, each)
 	}
 }
+
+func TestARoomGivesItsMemoryBackAfterAStorm(t *testing.T) {
+	r := &room{group: socket.New(socket.Config{}, nil).NewGroup(), users: map[string]*viewer{}}
+	join := func(i int) *viewer {
+		v := &viewer{room: r, conn: &socket.Conn{}, sender: ivschat.NewSender(fmt.Sprint("user", i), nil)}
+		r.join(v)
+		return v
+	}
+	stays := join(0)
+	before := live()
+	viewers := make([]*viewer, 5000)
+	for i := range viewers {
+		viewers[i] = join(i + 1)
+	}
+	with := live() - before
+	for _, v := range viewers {
+		r.leave(v, gone, nil)
+	}
+	viewers = nil
+	if left := live() - before; left > with/10 {
+		t.Errorf("of %d bytes for 5,000 viewers %d are left when they are gone", with, left)
+	}
+	if len(r.users) != 1 || r.users["user0"] != stays || r.group.Len() != 1 {
+		t.Errorf("%d users and %d members, want the one that stays", len(r.users), r.group.Len())
+	}
+}
