@@ -70,8 +70,9 @@ type Config struct {
 	// Drain is the time over which viewers are dropped at the end. 0 drops them
 	// all at once: unlike the other members, zero is not the default of 5 s.
 	Drain       time.Duration
-	AllowRemote bool // Dev: may listen elsewhere than on loopback
-	PProf       bool // Go's profiles on the admin listener
+	SlowViewers SlowViewers // what is kept for viewers that do not read
+	AllowRemote bool        // Dev: may listen elsewhere than on loopback
+	PProf       bool        // Go's profiles on the admin listener
 }
 
 // Limits chooses the quotas: a level, and single ones by key.
@@ -125,6 +126,15 @@ type Retry struct {
 	MaxPause time.Duration // the longest between two attempts, 10 ms to 10 s; 0 = 10 s
 }
 
+// SlowViewers bounds what waits for a viewer that does not read; past any of it
+// its connection is reset, and an SDK comes back. Frames are shared by all viewers
+// of a room: of its own each has 8 to 10 bytes a frame, and what the kernel holds.
+type SlowViewers struct {
+	Frames int           // that wait, 64 to 65,536; 0 = 2,048
+	Bytes  int64         // of them, 256 KiB to 64 MiB; 0 = 1 MiB
+	Stall  time.Duration // without the kernel taking a byte, 1 s to 5 min; 0 = 5 s
+}
+
 // MetricsConfig says where metrics are pushed to.
 type MetricsConfig struct {
 	CloudWatch *CloudWatchConfig // nil = not pushed
@@ -160,6 +170,9 @@ const (
 	maxTokenLifetime     = 180 * time.Minute // the longest session; spec quotas 3
 	defaultDrain         = 5 * time.Second
 	maxDrain             = time.Hour // longer is a typing error, and systemd kills first
+	defaultStall         = 5 * time.Second
+	minStall             = time.Second // a phone that changes its network stalls as long
+	maxStall             = 5 * time.Minute
 	defaultWindow        = 5 * time.Minute
 	maxWindow            = 24 * time.Hour // a signature is bound to a day anyway
 
@@ -190,6 +203,13 @@ const (
 	minSpoolBytes      = 256 << 10 // some batches must fit
 	maxSpoolBytes      = 1 << 40   // more is a typing error
 	defaultNamespace   = "AWS/IVSChat"
+
+	defaultSlowFrames = 2048
+	minSlowFrames     = 64 // a moment of a busy room
+	maxSlowFrames     = 1 << 16
+	defaultSlowBytes  = 1 << 20
+	minSlowBytes      = 256 << 10 // more than any one frame
+	maxSlowBytes      = 64 << 20
 )
 
 // Defaults is a Config with every default filled in, of the mode.
@@ -204,6 +224,7 @@ func Defaults(m Mode) Config {
 		TokenLifetime: defaultTokenLifetime,
 		Window:        defaultWindow,
 		Drain:         defaultDrain,
+		SlowViewers:   SlowViewers{Frames: defaultSlowFrames, Bytes: defaultSlowBytes, Stall: defaultStall},
 		Logging:       LoggingConfig{Spool: Spool{MaxBytes: defaultSpoolBytes, MaxAge: defaultSpoolAge}, Retry: Retry{Timeout: defaultAttempt, MaxPause: defaultPause}},
 	}
 	if m == Dev {
@@ -230,6 +251,9 @@ func (c Config) filled() Config {
 	if c.Window == 0 {
 		c.Window = d.Window
 	}
+	c.SlowViewers.Frames = cmp.Or(c.SlowViewers.Frames, d.SlowViewers.Frames)
+	c.SlowViewers.Bytes = cmp.Or(c.SlowViewers.Bytes, d.SlowViewers.Bytes)
+	c.SlowViewers.Stall = cmp.Or(c.SlowViewers.Stall, d.SlowViewers.Stall)
 	if c.Review != nil {
 		r := *c.Review
 		r.Timeout = cmp.Or(r.Timeout, defaultReviewTimeout)

@@ -64,6 +64,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"api": "127.0.0.1:1", "messaging": "127.0.0.1:2", "admin": "127.0.0.1:3", "data": "/d", "account": "123456789012",
 		"region": "us-east-1", "limits": "none", "tokens.lifetime": "2h", "iam": "/iam.yaml", "tls.cert": "/c.pem", "tls.key": "/k.pem",
 		"trusted_proxies": "10.0.0.0/8", "signature_window": "1m", "log": "json", "log_level": "debug", "drain": "9s",
+		"slow_viewers.frames": "64", "slow_viewers.bytes": "2MiB", "slow_viewers.stall": "8s",
 		"allow_remote": "true", "pprof": "true",
 		"review.timeout": "1s", "review.concurrency": "7", "review.default": "{lambda: {}}",
 		"review.handlers":     `{"arn:aws:lambda:us-west-2:123456789012:function:f": {rules: {deny_links: true}}}`,

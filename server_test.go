@@ -408,3 +408,31 @@ func TestBadInputIsRefusedCheaply(t *testing.T) {
 	}
 	devCaller(t, s).ok(t, "ListRooms", map[string]any{})
 }
+
+// The kernel's buffers take some 150 KB; behind them 64 frames of 2 KB are far less
+// than what waits for a viewer by default.
+func TestASlowViewerMayHaveWhatTheConfigurationSays(t *testing.T) {
+	s, log := node(t, Config{Limits: Limits{Base: "none"}, SlowViewers: SlowViewers{Frames: 64, Stall: time.Minute}})
+	api := devCaller(t, s)
+	small := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err == nil {
+			err = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		}
+		return c, err
+	}}}
+	slow, _, err := websocket.Dial(t.Context(), s.MessagingURL(), &websocket.DialOptions{Subprotocols: []string{api.token(t, s.Room(), "slow")}, HTTPClient: small})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.CloseNow()
+	sender := connect(t, s.MessagingURL(), api.token(t, s.Room(), "sender"))
+	content := strings.Repeat("\U0001F600", 500)
+	for range 300 {
+		send(t, sender, map[string]any{"Action": "SEND_MESSAGE", "Content": content})
+		if m := receive(t, sender); m["Type"] != "MESSAGE" {
+			t.Fatalf("got %v", m)
+		}
+	}
+	eventually(t, "the slow viewer is cut", func() bool { return strings.Contains(log.String(), `"slow_viewer"`) })
+}

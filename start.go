@@ -176,7 +176,11 @@ func (s *Server) leaveAddress(secret string) error {
 // the files that may be open, so that strangers who connect and say nothing leave
 // the rest to viewers and to the control plane.
 func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *prometheus.Registry, files uint64) *hub.Hub {
-	o := socket.Config{TrustedProxies: s.config.TrustedProxies, TLS: s.certificate.config("http/1.1")}
+	slow := s.config.SlowViewers
+	o := socket.Config{
+		QueueFrames: slow.Frames, QueueBytes: int(slow.Bytes), StallTimeout: slow.Stall,
+		TrustedProxies: s.config.TrustedProxies, TLS: s.certificate.config("http/1.1"),
+	}
 	if files > 0 && files/4 < maxStrangers {
 		o.MaxHandshakes = int(max(files/4, 1))
 	}
