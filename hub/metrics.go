@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hubbub/ivschat"
+	"hubbub/socket"
 )
 
 // label is an action as the service's metrics call it.
@@ -99,6 +100,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.errors[code] = errors.WithLabelValues(strconv.Itoa(code))
 	}
 	for _, reason := range []goneReason{userDisconnected, sessionEnded} {
+		m.gone.WithLabelValues(string(reason))
+	}
+	for _, reason := range []socket.Reason{
+		socket.ClosedByClient, socket.ClosedByServer, socket.Dropped, socket.ClientGone, socket.SlowViewer,
+		socket.Silent, socket.ProtocolError, socket.Draining, socket.Panicked,
+	} {
 		m.gone.WithLabelValues(string(reason))
 	}
 	return m
