@@ -10,8 +10,9 @@ export CGO_ENABLED ?= 1
 test: lint unit conformance js examples
 	@echo "all passed"
 
+# Without C code, so that the binary runs anywhere, and without what only a debugger reads.
 build:
-	go build -o bin/hubbub ./cmd/hubbub
+	CGO_ENABLED=0 go build -ldflags "-s -w" -o bin/hubbub ./cmd/hubbub
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"hubbub"
@@ -81,6 +79,7 @@ func serve(ctx context.Context, c hubbub.Config, ready func(*hubbub.Server) erro
 	s.Log().Info("ready", "took", took, "api", s.APIURL(), "messaging", s.MessagingURL(), "admin", s.AdminURL())
 	err := ready(s)
 	notify(s.Log(), daemon.SdNotifyReady)
+	releaseStart(s.Log())
 	stopWatchdog := watchdog(s.Log())
 	defer stopWatchdog()
 
@@ -112,21 +111,6 @@ func serve(ctx context.Context, c hubbub.Config, ready func(*hubbub.Server) erro
 	closed := s.Close()
 	signal.Stop(signals)
 	return errors.Join(err, closed)
-}
-
-// limitMemory has Go's collector work harder before a container's limit is
-// reached, since the kernel ends who goes beyond. GOMEMLIMIT, if it is set, is
-// left as it is; where there is no limit nothing changes. say tells the log.
-func limitMemory() (say func(*slog.Logger)) {
-	limit, err := memlimit.Set(memlimit.WithRatio(0.9), memlimit.WithProvider(memlimit.FromCgroup))
-	return func(log *slog.Logger) {
-		switch {
-		case err != nil:
-			log.Debug("no memory limit of a container", "err", err)
-		case limit < math.MaxInt64:
-			log.Info("soft memory limit, from the container's or GOMEMLIMIT", "bytes", limit)
-		}
-	}
 }
 
 // notify tells systemd, if it listens.
