@@ -69,7 +69,11 @@ func benchAPI(binaryPath, dir string) error {
 				if strings.Contains(body, "%q") {
 					body = fmt.Sprintf(body, p.RoomARN)
 				}
-				f, err := measureOperation(p, "/"+op.name, body)
+				profile := ""
+				if *profiles != "" && s.name == "hubbub" {
+					profile = "api-" + op.name
+				}
+				f, err := measureOperation(p, "/"+op.name, body, profile)
 				if err != nil {
 					p.stop()
 					return err
@@ -92,7 +96,9 @@ func benchAPI(binaryPath, dir string) error {
 
 type operationFigures struct{ rate, cost, p50, p99 float64 }
 
-func measureOperation(p *process, path, body string) (f operationFigures, err error) {
+// measureOperation repeats one request; a profile of the server is kept under that
+// name, unless it is "".
+func measureOperation(p *process, path, body, profile string) (f operationFigures, err error) {
 	r, err := signed(p, path, body)
 	if err != nil {
 		return f, err
@@ -118,6 +124,13 @@ func measureOperation(p *process, path, body string) (f operationFigures, err er
 			defer mu.Unlock()
 			all = append(all, took...)
 			failed = errors.Join(failed, err)
+		})
+	}
+	if profile != "" {
+		workers.Go(func() {
+			if err := saveProfile(p, profile, runLength(2)); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: profile:", err)
+			}
 		})
 	}
 	workers.Wait()
@@ -162,18 +175,87 @@ func repeat(host string, request []byte, end time.Time) (took []time.Duration, e
 }
 
 // benchStart measures from the start of the process to the line that says it is
-// ready: with an empty store, and its memory then.
+// ready, with an empty store; the memory then, after two seconds without anything
+// to do, and after light use; and the size of the binary.
 func benchStart(binaryPath, dir string) error {
+	binary, err := os.Stat(binaryPath)
+	if err != nil {
+		return err
+	}
 	var t table
 	for i := range *runs {
 		p, err := hubbub(binaryPath, filepath.Join(dir, fmt.Sprint("start", i)))
 		if err != nil {
 			return err
 		}
+		t.add("binary, MB", float64(binary.Size())/1e6)
 		t.add("start to ready, empty store, ms", float64(p.ready.Microseconds())/1000)
-		t.add("RSS when ready, MiB", p.rss()/1024)
+		time.Sleep(2 * time.Second)
+		t.add("RSS at most while starting, MiB", p.memory("VmHWM")/1024)
+		addMemory(&t, "idle", p)
+		err = useLightly(p)
+		if err == nil {
+			addMemory(&t, "after light use", p)
+		}
 		p.stop()
+		if err != nil {
+			return err
+		}
 	}
-	t.print("start")
+	t.print("start; light use: 20 viewers, 10 messages/s, 10 CreateChatToken/s and 10 GetRoom/s")
+	return nil
+}
+
+func addMemory(t *table, when string, p *process) {
+	t.add("RSS "+when+", MiB", p.rss()/1024)
+	t.add("RSS "+when+", anonymous, MiB", p.anonymous()/1024)
+	t.add("RSS "+when+", of files, MiB", p.memory("RssFile")/1024)
+}
+
+// useLightly is what a small community does.
+func useLightly(p *process) error {
+	const viewers = 20
+	spec := loadSpec{Viewers: viewers, Sample: 1, Window: viewers, Wire: "hubbub"}
+	var err error
+	if spec.Tokens, err = mintTokens(p, p.RoomARN, viewers); err != nil {
+		return err
+	}
+	l, err := startLoad(p, spec)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if _, err := l.join(10 * time.Second); err != nil {
+		return err
+	}
+	length := runLength(10)
+	calls := make(chan error, 1)
+	go func() { calls <- callLightly(p, time.Now().Add(length)) }()
+	_, err = l.open(p, viewers*10, length, 5*time.Second)
+	return errors.Join(err, <-calls)
+}
+
+func callLightly(p *process, end time.Time) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for time.Now().Before(end) {
+		<-tick.C
+		if _, err := mintTokens(p, p.RoomARN, 1); err != nil {
+			return err
+		}
+		r, err := signed(p, "/GetRoom", fmt.Sprintf(`{"identifier":%q}`, p.RoomARN))
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		_, _ = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return errors.New("GetRoom: " + response.Status)
+		}
+	}
 	return nil
 }

@@ -39,7 +39,7 @@ var (
 	save     = flag.String("save", "", "folder to write results.md, results.json and chart.svg to")
 	beside   = flag.String("beside", "", "another hubbub, built before, measured in turn with this one")
 
-	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of logging and review, which cost some of what is measured")
+	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of api, logging and review, which cost some of what is measured")
 )
 
 // runLength is the length of one timed run.
@@ -88,7 +88,8 @@ func bench() error {
 	}
 	defer os.RemoveAll(dir)
 	binary := filepath.Join(dir, "hubbub")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/hubbub")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binary, "./cmd/hubbub") // as make build does
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Dir = ".."
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {

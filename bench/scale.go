@@ -22,7 +22,7 @@ func measureScale(c *contest, o contestant, p *process, f *figures) error {
 				return err
 			}
 		}
-		idle := p.rss()
+		idle := p.anonymous()
 		l, _, err := join(o, p, loadSpec{Viewers: n, Sample: max(1, n/200)}, 60*time.Second)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ func measureScale(c *contest, o contestant, p *process, f *figures) error {
 		f.set(name+": p99 ms", s.P99)
 		f.set(name+": RSS MiB", p.rss()/1024)
 		if n >= 5000 { // below, the process itself is most of it
-			f.set(name+": RSS KiB a viewer, tokens minted too", (p.rss()-idle)/float64(n))
+			f.set(name+": RSS KiB a viewer, tokens minted too", (p.anonymous()-idle)/float64(n))
 		}
 		if n == 1000 {
 			first = s

@@ -135,12 +135,18 @@ func (p *process) cpu() time.Duration {
 }
 
 // rss is the resident memory in KiB.
-func (p *process) rss() float64 {
+func (p *process) rss() float64 { return p.memory("VmRSS") }
+
+// anonymous is the resident memory in KiB that no file has: heap and stacks.
+func (p *process) anonymous() float64 { return p.memory("RssAnon") }
+
+// memory is a figure of /proc/PID/status in KiB.
+func (p *process) memory(name string) float64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	kib, _ := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	_, rest, _ := strings.Cut(string(b), name+":")
+	kib, _ := strconv.ParseFloat(strings.Fields(rest + " 0")[0], 64)
 	return kib
 }

@@ -110,7 +110,7 @@ func measureStalled(c *contest, o contestant, p *process, f *figures) error {
 // the worst moment: a server that cuts its slow readers early gives it back.
 func (l *load) stall(p *process) (grown, kernel float64, err error) {
 	time.Sleep(500 * time.Millisecond) // what joining cost is collected or not, but not in the middle
-	before := p.rss()
+	before := p.anonymous()
 	l.slowDown()
 	sent := make(chan error, 1)
 	go func() {
@@ -123,7 +123,7 @@ func (l *load) stall(p *process) (grown, kernel float64, err error) {
 			<-sent
 			return 0, 0, err
 		}
-		grown, kernel = max(grown, p.rss()-before), max(kernel, s.memory)
+		grown, kernel = max(grown, p.anonymous()-before), max(kernel, s.memory)
 		select {
 		case err := <-sent:
 			return grown, kernel, err

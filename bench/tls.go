@@ -78,7 +78,7 @@ func measureTLS(binaryPath, data string, flags []string) (f figures, err error) 
 	if err != nil {
 		return f, err
 	}
-	idle, cpu, begun := p.rss(), p.cpu(), time.Now()
+	idle, cpu, begun := p.anonymous(), p.cpu(), time.Now()
 	viewers := make([]net.Conn, tlsViewers)
 	defer func() {
 		for _, c := range viewers {
@@ -111,7 +111,7 @@ func measureTLS(binaryPath, data string, flags []string) (f figures, err error) 
 	f.set("handshakes/s", tlsViewers/time.Since(begun).Seconds())
 	f.set("CPU µs a handshake", float64((p.cpu()-cpu).Microseconds())/tlsViewers)
 	time.Sleep(time.Second)
-	f.set("RSS KiB a viewer", (p.rss()-idle)/tlsViewers)
+	f.set("RSS KiB a viewer", (p.anonymous()-idle)/tlsViewers)
 
 	var got atomic.Int64
 	var reading sync.WaitGroup
