@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // SetStartTimeout shortens the time that a recovery may take.
@@ -68,4 +70,52 @@ func StoredAt(o *Outbox, sequence uint64) time.Time {
 		panic(err)
 	}
 	return s.time
+}
+
+// Keys is how many keys the outbox knows.
+func Keys(o *Outbox) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.keys)
+}
+
+// During has something done while the outbox waits for its store: before a purge,
+// behind the look at what is left, behind the reading of a batch. nil is nothing.
+func During(o *Outbox, purge, look, read func()) {
+	o.turn <- struct{}{}
+	defer o.give()
+	o.stream = &watched{o.stream, purge, look, read}
+}
+
+type watched struct {
+	jetstream.Stream
+	purge, look, read func()
+}
+
+func (w *watched) Purge(ctx context.Context, options ...jetstream.StreamPurgeOpt) error {
+	if w.purge != nil {
+		w.purge()
+	}
+	return w.Stream.Purge(ctx, options...)
+}
+
+func (w *watched) Info(ctx context.Context, options ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
+	info, err := w.Stream.Info(ctx, options...)
+	if w.look != nil {
+		w.look()
+	}
+	return info, err
+}
+
+func (w *watched) GetMsg(ctx context.Context, sequence uint64, options ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+	m, err := w.Stream.GetMsg(ctx, sequence, options...)
+	if w.read != nil {
+		w.read()
+	}
+	return m, err
+}
+
+// Lose takes a batch away from the store.
+func Lose(o *Outbox, sequence uint64) error {
+	return o.inTurn(context.Background(), func(ctx context.Context) error { return o.stream.DeleteMsg(ctx, sequence) })
 }

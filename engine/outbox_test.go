@@ -787,3 +787,33 @@ func TestOutboxUnderAllAtOnce(t *testing.T) {
 		t.Log(d.all(), delivered)
 	})
 }
+
+// TestOutboxReaderClosesDuringADrop closes a reader at each moment of a drop: what
+// it held is lost by that, and counted as what it is.
+func TestOutboxReaderClosesDuringADrop(t *testing.T) {
+	for _, moment := range []string{"before the purge", "before it is known", "behind it"} {
+		t.Run(moment, func(t *testing.T) {
+			var d drops
+			o := outbox(t, open(t, ""), engine.OutboxOptions{MaxAge: time.Hour, Dropped: d.dropped})
+			r := reader(t, o, "k")
+			put(t, o, "k", 1, "held")
+			at := engine.StoredAt(o, next(t, r).Sequence)
+			var purge, look func()
+			switch moment {
+			case "before the purge":
+				purge = r.Close
+			case "before it is known":
+				look = r.Close
+			}
+			engine.During(o, purge, look, nil)
+			if err := engine.Expire(o, at.Add(2*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			if all := d.all(); !maps.Equal(all, map[string]int{"k too_old": 1}) {
+				t.Errorf("%v were dropped, want the one that was held", all)
+			}
+			backlog(t, o, map[string]int{})
+		})
+	}
+}

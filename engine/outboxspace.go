@@ -143,13 +143,15 @@ func (o *Outbox) search(ctx context.Context, from uint64, is func(*stored) bool)
 
 // drop removes all batches before a sequence and counts what no reader had. What
 // a reader is handed while the purge is under way is not counted; what is kept for
-// it in memory is counted, and then passed over.
+// it in memory is counted, and then passed over. What one holds is counted when it
+// closes; one that closes while the purge is under way gives it back before.
 func (o *Outbox) drop(ctx context.Context, upTo uint64, why DropReason) error {
 	o.mu.Lock()
+	o.why = why
 	ends := map[*outboxKey]position{} // where the key goes on
 	for _, k := range o.keys {
 		for _, c := range k.claims {
-			if c.waits() && c.next < upTo {
+			if needed, some := o.needs(c); some && needed < upTo {
 				ends[k] = k.total
 			}
 		}
@@ -181,7 +183,7 @@ func (o *Outbox) drop(ctx context.Context, upTo uint64, why DropReason) error {
 			c.next = max(c.next, upTo)
 		}
 	}
-	o.oldest, o.why = max(o.oldest, upTo), why
+	o.oldest = max(o.oldest, upTo)
 	o.mu.Unlock()
 	for reader, records := range dropped {
 		o.options.Dropped(reader, records, why)
