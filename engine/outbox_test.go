@@ -817,3 +817,43 @@ func TestOutboxReaderClosesDuringADrop(t *testing.T) {
 		})
 	}
 }
+
+// TestOutboxReaderClosesWhileItFindsALoss takes a batch out of the store: only that
+// one may be lost, at whatever moment the reader is closed.
+func TestOutboxReaderClosesWhileItFindsALoss(t *testing.T) {
+	for reads := 1; reads <= 2; reads++ { // the second is to be sure
+		t.Run(fmt.Sprint("read ", reads), func(t *testing.T) {
+			var d drops
+			o := outbox(t, open(t, ""), engine.OutboxOptions{Dropped: d.dropped})
+			for i := range 5 {
+				put(t, o, "k", 1, fmt.Sprint(i))
+			}
+			r := reader(t, o, "k")
+			next(t, r)
+			if err := engine.Lose(o, next(t, r).Sequence+1); err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			engine.During(o, nil, nil, func() {
+				if n++; n == reads {
+					r.Close()
+				}
+			})
+			if b, err := r.Next(t.Context()); !errors.Is(err, engine.ErrClosed) {
+				t.Errorf("%+v came: %v", b, err)
+			}
+			r = reader(t, o, "k")
+			for _, want := range []string{"0", "1", "3", "4"} {
+				b := next(t, r)
+				if string(b.Data) != want {
+					t.Errorf("%q came, want %s", b.Data, want)
+				}
+				ack(t, r, b.Sequence)
+			}
+			if all := d.all(); !maps.Equal(all, map[string]int{"k unreadable": 1}) {
+				t.Errorf("%v were dropped, want the one that is lost", all)
+			}
+			backlog(t, o, map[string]int{})
+		})
+	}
+}

@@ -227,6 +227,10 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 		return nil, err
 	}
 	o.mu.Lock()
+	if c.next != next { // the reader was closed meanwhile: what it held is to be had again
+		o.mu.Unlock()
+		return nil, nil
+	}
 	end := c.key.total
 	if s != nil {
 		end = s.stamp.before
