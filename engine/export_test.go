@@ -119,3 +119,13 @@ func (w *watched) GetMsg(ctx context.Context, sequence uint64, options ...jetstr
 func Lose(o *Outbox, sequence uint64) error {
 	return o.inTurn(context.Background(), func(ctx context.Context) error { return o.stream.DeleteMsg(ctx, sequence) })
 }
+
+// Doubt has a batch written of which no answer came.
+func Doubt(o *Outbox, key string, records int, batch string) error {
+	return o.inTurn(context.Background(), func(ctx context.Context) error {
+		k := o.keyFor(key)
+		o.unsure = k
+		_, err := o.engine.js.Publish(ctx, outboxPrefix+key, append(stamp{records, k.total, o.offset}.append(nil), batch...))
+		return err
+	})
+}

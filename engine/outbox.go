@@ -65,14 +65,15 @@ type Outbox struct {
 	turn chan struct{} // held by whoever changes what is stored
 
 	// Owned by the holder of the turn.
-	scratch  []byte    // stamp and batch
-	offset   uint64    // bytes stored since the beginning
-	used     int64     // bytes stored now
-	batches  int       // stored now
-	last     uint64    // newest sequence
-	tail     uint64    // the same if that batch is stored, else 0
-	bound    int64     // the most that used may be, as of measured
-	measured time.Time // when the space was last looked at
+	scratch  []byte     // stamp and batch
+	offset   uint64     // bytes stored since the beginning
+	used     int64      // bytes stored now
+	batches  int        // stored now
+	last     uint64     // newest sequence
+	tail     uint64     // the same if that batch is stored, else 0
+	bound    int64      // the most that used may be, as of measured
+	measured time.Time  // when the space was last looked at
+	unsure   *outboxKey // nil, or the key of a write whose answer was lost
 
 	mu      sync.Mutex
 	keys    map[string]*outboxKey
@@ -96,7 +97,6 @@ type outboxKey struct {
 	name   string
 	total  position
 	last   uint64   // sequence of the newest batch
-	unsure bool     // an answer was lost: total and last are to be read again
 	claims []*claim // one for each reader
 }
 
@@ -383,10 +383,10 @@ func (o *Outbox) Append(ctx context.Context, key string, records int, batch []by
 const MaxBatchBytes = 1<<20 - stampSize
 
 func (o *Outbox) write(ctx context.Context, key string, records int, batch []byte) error {
-	k, err := o.keyFor(ctx, key)
-	if err != nil {
+	if err := o.settle(ctx); err != nil {
 		return err
 	}
+	k := o.keyFor(key)
 	size := storedSize(key, batch)
 	if err := o.engine.room(int(size)); err != nil { // trimming does not help: it needs some, too
 		return err
@@ -401,6 +401,8 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 		var api *jetstream.APIError
 		switch {
 		case err == nil:
+			o.used += size
+			o.batches++
 			o.wrote(k, OutboxBatch{ack.Sequence, records, batch}, s.after(batch), size)
 			return nil
 		case errors.As(err, &api):
@@ -416,27 +418,36 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 	}
 }
 
-// keyFor is the key's state, made anew for the first batch, and read again after
-// an answer was lost.
-func (o *Outbox) keyFor(ctx context.Context, key string) (*outboxKey, error) {
+// keyFor is the key's state, made anew for the first batch.
+func (o *Outbox) keyFor(key string) *outboxKey {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	k := o.keys[key]
 	if k == nil {
 		k = o.newKey(key)
 	}
-	o.mu.Unlock()
-	if !k.unsure {
-		return k, nil
+	return k
+}
+
+// settle finds out whether the store has a batch of which it did not say so, before
+// another is written: it is handed on in its place.
+func (o *Outbox) settle(ctx context.Context) error {
+	k := o.unsure
+	if k == nil {
+		return nil
 	}
-	newest, err := o.newestOf(ctx, key)
+	newest, err := o.newestOf(ctx, k.name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if newest != nil && newest.sequence > k.last {
-		o.wrote(k, newest.handed(), newest.stamp.after(newest.batch), storedSize(key, newest.batch))
+		if err := o.look(ctx); err != nil { // it may be among what was counted since
+			return err
+		}
+		o.wrote(k, newest.handed(), newest.stamp.after(newest.batch), storedSize(k.name, newest.batch))
 	}
-	k.unsure = false
-	return k, nil
+	o.unsure = nil
+	return nil
 }
 
 // inDoubt asks the store whether it has a batch whose acknowledgement did not
@@ -447,21 +458,22 @@ func (o *Outbox) inDoubt(ctx context.Context, k *outboxKey, b OutboxBatch, total
 	newest, err := o.newestOf(ctx, k.name)
 	if err == nil && newest != nil && newest.sequence > k.last && newest.stamp.after(newest.batch) == total {
 		b.Sequence = newest.sequence
+		o.used += size
+		o.batches++
 		o.wrote(k, b, total, size)
 		return nil
 	}
-	k.unsure = true
+	o.unsure = k
 	if errors.Is(lost, context.DeadlineExceeded) {
 		return fmt.Errorf("the store did not say within %v that it has it: %w", writeTimeout, lost)
 	}
 	return lost
 }
 
-// wrote notes an acknowledged write, and hands it to the readers that keep up.
+// wrote notes a batch that is stored, and counted as such, and hands it to the
+// readers that keep up.
 func (o *Outbox) wrote(k *outboxKey, b OutboxBatch, total position, size int64) {
 	o.offset += uint64(size)
-	o.used += size
-	o.batches++
 	o.last = max(o.last, b.Sequence)
 	o.tail = o.last
 	o.engine.guard.wrote(outboxStream, b.Sequence, 0)

@@ -857,3 +857,45 @@ func TestOutboxReaderClosesWhileItFindsALoss(t *testing.T) {
 		})
 	}
 }
+
+// TestOutboxFindsAWriteOfWhichNoAnswerCame wants such a batch to be delivered where
+// it stands, and the store to be opened again whatever happened in between.
+func TestOutboxFindsAWriteOfWhichNoAnswerCame(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	options := engine.OutboxOptions{Readers: split}
+	o := outbox(t, e, options)
+	r, slow := reader(t, o, "r"), reader(t, o, "slow")
+	put(t, o, "r", 1, "0")
+	put(t, o, "slow", 1, "x")
+	ack(t, r, next(t, r).Sequence)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Next(over); !errors.Is(err, context.Canceled) { // from now on from memory
+		t.Fatal(err)
+	}
+	if err := engine.Doubt(o, "r_slow", 2, "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Compact(o); err != nil { // asks the store what it has
+		t.Fatal(err)
+	}
+	put(t, o, "r", 4, "2")
+	put(t, o, "r_slow", 8, "3")
+	backlog(t, o, map[string]int{"r": 14, "slow": 11})
+	var last uint64
+	for _, want := range []string{"1", "2", "3"} {
+		b := next(t, r)
+		if string(b.Data) != want || b.Sequence <= last {
+			t.Errorf("%q came as %d after %d, want %s", b.Data, b.Sequence, last, want)
+		}
+		last = b.Sequence
+	}
+	ack(t, r, last)
+	slow.Close()
+	if n := engine.Batches(o); n != 4 {
+		t.Errorf("%d batches are stored, want 4", n)
+	}
+	closed(t, e)
+	backlog(t, outbox(t, open(t, dir), options), map[string]int{"slow": 11})
+}

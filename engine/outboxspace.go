@@ -213,7 +213,7 @@ func (o *Outbox) compact(ctx context.Context) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for name, k := range o.keys {
-		if k.last >= o.oldest || k.unsure || slices.ContainsFunc(k.claims, o.uses) {
+		if k.last >= o.oldest || k == o.unsure || slices.ContainsFunc(k.claims, o.uses) {
 			continue
 		}
 		delete(o.keys, name)
