@@ -568,11 +568,7 @@ func (o *Outbox) Remove(ctx context.Context, reader string) (records int, err er
 	}
 	o.mu.Unlock()
 	// First what nobody wants any more: a full store may have no room for marks.
-	err = o.compact(ctx)
-	if err == nil {
-		err = o.mark(ctx)
-	}
-	if err != nil {
+	if err := errors.Join(o.compact(ctx), o.mark(ctx)); err != nil {
 		return records, fmt.Errorf("remove %s from the outbox: %w", reader, err)
 	}
 	return records, nil
@@ -597,13 +593,13 @@ func (o *Outbox) run(ctx context.Context) {
 		case <-acked:
 			acked = nil
 			pause.Reset(markEvery)
-			if err = o.mark(ctx); err == nil && time.Since(compacted) >= compactEvery {
+			err = o.mark(ctx)
+			due := time.Since(compacted) >= compactEvery
+			if due { // also without marks: a full store has room for them then
 				compacted = time.Now()
-				err = o.inTurn(ctx, o.compact)
-			} else if err == nil {
-				wake(o.acked) // to compact
+				err = errors.Join(err, o.inTurn(ctx, o.compact))
 			}
-			if err != nil {
+			if !due || err != nil {
 				wake(o.acked)
 			}
 		case now := <-minute.C:
@@ -640,11 +636,7 @@ func (o *Outbox) close() {
 	o.turn <- struct{}{} // whoever has it ends within the write timeout
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	err := o.compact(ctx)
-	if err == nil {
-		err = o.mark(ctx)
-	}
-	if err != nil {
+	if err := errors.Join(o.compact(ctx), o.mark(ctx)); err != nil {
 		o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
 	}
 }

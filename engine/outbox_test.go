@@ -899,3 +899,52 @@ func TestOutboxFindsAWriteOfWhichNoAnswerCame(t *testing.T) {
 	closed(t, e)
 	backlog(t, outbox(t, open(t, dir), options), map[string]int{"slow": 11})
 }
+
+// TestOutboxGivesRoomBackToAFullStore fills the store until not even a mark fits.
+func TestOutboxGivesRoomBackToAFullStore(t *testing.T) {
+	e, err := engine.Open(t.Context(), engine.Options{Dir: t.TempDir(), MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed(t, e)
+	b := bucket(t, e)
+	load(t, b)
+	o := outbox(t, e, engine.OutboxOptions{})
+	r := reader(t, o, "k")
+	for range 20 {
+		put(t, o, "k", 1, strings.Repeat("x", 10_000))
+	}
+	made := 0
+	for _, size := range []int{50_000, 1000, 1} {
+		for err = nil; err == nil; made++ {
+			_, err = b.Create(t.Context(), fmt.Sprint("k", made), []byte(strings.Repeat("x", size)))
+		}
+	}
+	for range 20 {
+		ack(t, r, next(t, r).Sequence)
+	}
+	for limit := soon(t); err != nil; made++ {
+		if limit.Err() != nil {
+			t.Fatal("all is delivered, and there is no room for a room:", err)
+		}
+		_, err = b.Create(t.Context(), fmt.Sprint("k", made), []byte(strings.Repeat("x", 50_000)))
+	}
+}
+
+// TestOutboxForgetsKeys has one reader that takes nothing while the keys of others
+// come and go.
+func TestOutboxForgetsKeys(t *testing.T) {
+	o := outbox(t, open(t, ""), engine.OutboxOptions{MaxBytes: 20_000, Readers: split})
+	r := reader(t, o, "r")
+	for i := range 100 {
+		put(t, o, fmt.Sprint("r_", i), 1, strings.Repeat("x", 500))
+		put(t, o, "stuck", 1, strings.Repeat("x", 500))
+		ack(t, r, next(t, r).Sequence)
+	}
+	if err := engine.Compact(o); err != nil {
+		t.Fatal(err)
+	}
+	if n := engine.Keys(o); n > 30 {
+		t.Errorf("%d keys are known, of which no more than 20 have something", n)
+	}
+}

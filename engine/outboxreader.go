@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // ErrClosed is what waits at a reader or outbox that was closed or removed.
@@ -147,14 +148,10 @@ func (r *OutboxReader) next() (b OutboxBatch, missing []*claim, err error) {
 	if !r.behind {
 		return b, nil, nil
 	}
+	maps.DeleteFunc(r.peeked, func(c *claim, s *stored) bool { return s.sequence < max(c.next, o.oldest) }) // dropped meanwhile
 	var first *claim
 	for _, c := range o.claims[r.name] {
-		s := r.peeked[c]
-		if s != nil && s.sequence < c.next { // dropped meanwhile, or handed out
-			delete(r.peeked, c)
-			s = nil
-		}
-		switch {
+		switch s := r.peeked[c]; {
 		case !c.waits():
 		case s == nil:
 			missing = append(missing, c)
@@ -172,9 +169,7 @@ func (r *OutboxReader) next() (b OutboxBatch, missing []*claim, err error) {
 	}
 	s := r.peeked[first]
 	delete(r.peeked, first)
-	if !r.hand(arrival{first, s.handed(), s.stamp.before}) {
-		return b, []*claim{first}, nil
-	}
+	r.hand(arrival{first, s.handed(), s.stamp.before})
 	return s.handed(), nil, nil
 }
 

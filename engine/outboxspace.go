@@ -204,11 +204,10 @@ func (o *Outbox) compact(ctx context.Context) error {
 		}
 	}
 	o.mu.Unlock()
-	if o.batches == 0 || upTo <= oldest {
-		return nil
-	}
-	if err := o.purge(ctx, upTo); err != nil {
-		return err
+	if o.batches > 0 && upTo > oldest {
+		if err := o.purge(ctx, upTo); err != nil {
+			return err
+		}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
