@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -946,5 +947,47 @@ func TestOutboxForgetsKeys(t *testing.T) {
 	}
 	if n := engine.Keys(o); n > 30 {
 		t.Errorf("%d keys are known, of which no more than 20 have something", n)
+	}
+}
+
+// TestOutboxReaderWaitsForWhatCannotBeReadNow makes a part of the store unreadable
+// for a while: nothing is lost by that.
+func TestOutboxReaderWaitsForWhatCannotBeReadNow(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("needs a symbolic link")
+	}
+	dir := t.TempDir()
+	e := open(t, dir)
+	var d drops
+	options := engine.OutboxOptions{MaxBytes: smallBlocks, Dropped: d.dropped}
+	o := outbox(t, e, options)
+	for i := range 100 {
+		put(t, o, "k", 1, fmt.Sprint(i, " ", strings.Repeat("x", 1000)))
+	}
+	closed(t, e)
+	o = outbox(t, open(t, dir), options) // nothing is in memory
+	block := filepath.Join(dir, "standalone", "jetstream", "$G", "streams", "CHATLOG", "msgs", "2.blk")
+	if err := errors.Join(os.Rename(block, block+".away"), os.Symlink(block, block)); err != nil {
+		t.Fatal(err)
+	}
+	r := reader(t, o, "k")
+	n := 0
+	var err error
+	for ; err == nil; n++ {
+		_, err = r.Next(soon(t))
+	}
+	if n--; n == 0 || n == 100 {
+		t.Fatalf("%d batches came before %v", n, err)
+	}
+	if err := os.Rename(block+".away", block); err != nil {
+		t.Fatal(err)
+	}
+	for ; n < 100; n++ {
+		if b := next(t, r); number(b.Data) != n {
+			t.Fatalf("%d came, want %d", number(b.Data), n)
+		}
+	}
+	if all := d.all(); len(all) != 0 {
+		t.Errorf("%v were dropped", all)
 	}
 }

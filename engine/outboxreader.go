@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // ErrClosed is what waits at a reader or outbox that was closed or removed.
@@ -221,6 +223,11 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 	if s, err = o.atOrAfter(ctx, next, c.key.name); err != nil {
 		return nil, err
 	}
+	if s == nil {
+		if err := o.hasNone(ctx, next, c.key.name); err != nil {
+			return nil, err
+		}
+	}
 	o.mu.Lock()
 	if c.next != next { // the reader was closed meanwhile: what it held is to be had again
 		o.mu.Unlock()
@@ -243,6 +250,26 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 		o.options.Dropped(r.name, lost, DroppedUnreadable)
 	}
 	return s, nil
+}
+
+// hasNone is nil if the store has no batch of a key at or after a sequence. NATS
+// says that it found nothing also if it could not read a file just now.
+func (o *Outbox) hasNone(ctx context.Context, sequence uint64, key string) error {
+	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(outboxPrefix+key))
+	if err != nil {
+		return err
+	}
+	if len(info.State.Subjects) == 0 {
+		return nil
+	}
+	newest, err := o.newestOf(ctx, key)
+	switch {
+	case err != nil:
+		return err
+	case newest == nil || newest.sequence >= sequence:
+		return errors.New("the store cannot read what it has")
+	}
+	return nil
 }
 
 // Ack says that all batches up to a sequence were delivered. They do not come
