@@ -163,8 +163,11 @@ func (l *Log) deliver(arn ivschat.ARN, c *ivschat.LoggingConfiguration) {
 	l.loops.Go(func() {
 		d.run(l.running)
 		l.mu.Lock()
-		defer l.mu.Unlock()
 		delete(l.deliveries, arn)
+		l.mu.Unlock()
+		if l.running.Err() == nil && !d.drained() { // something came while it ended
+			l.deliver(arn, nil)
+		}
 	})
 }
 

@@ -28,6 +28,7 @@ const patience = 20 * time.Second
 type sink struct {
 	layout Layout
 	answer func(ctx context.Context, entries []Entry) (left []int, lost int, err error) // nil takes everything
+	closes func()                                                                       // nil does nothing
 
 	mu    sync.Mutex
 	got   []Entry
@@ -41,7 +42,12 @@ func newSink() *sink {
 }
 
 func (s *sink) Layout() Layout { return s.layout }
-func (s *sink) Close()         {}
+
+func (s *sink) Close() {
+	if s.closes != nil {
+		s.closes()
+	}
+}
 
 func (s *sink) Put(ctx context.Context, entries []Entry) (left []int, lost int, err error) {
 	if s.answer != nil {
@@ -520,6 +526,35 @@ func TestADeletedConfigurationBringsWhatWasLoggedBefore(t *testing.T) {
 	if keys, err := f.outbox.Readers(t.Context()); err != nil || len(keys) != 0 {
 		t.Errorf("the outbox has %v, %v", keys, err)
 	}
+}
+
+// What was on its way when the delivery ended holds up the outbox for everybody if
+// nobody takes it.
+func TestWhatComesAtTheEndOfADeletedConfigurationIsForgotten(t *testing.T) {
+	f := newFixture(t).start()
+	s := newSink()
+	c := f.configuration("bucket", s)
+	came := false
+	s.closes = func() {
+		if came {
+			return
+		}
+		came = true
+		if err := f.outbox.Append(t.Context(), readerOf(c, c.ID()), 3, appendEntry(nil, rooms[0], time.Now(), []byte("{}"))); err != nil {
+			t.Error(err)
+		}
+		f.deliver(c, nil)
+	}
+	f.say(0, 10, c)
+	s.wait(t, 10)
+	f.mu.Lock()
+	delete(f.configurations, c)
+	f.mu.Unlock()
+	f.Changed(c)
+	eventually(t, "they are dropped and counted", func() bool {
+		return f.value("hubbub_chatlog_dropped_records_total", string(configurationDeleted)) == 3
+	})
+	eventually(t, "the delivery is gone", func() bool { return !f.delivering(c) })
 }
 
 func TestAConfigurationDeletedWhileNobodyLookedIsForgotten(t *testing.T) {

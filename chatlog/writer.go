@@ -90,7 +90,7 @@ type storing struct {
 	batches map[string]*growing      // by key
 	order   []*growing               // as they were made
 	sets    map[*ivschat.ARN]set     // by the list that the records of a room share
-	rooms   map[ivschat.ARN]*growing // where the room's last record is
+	rooms   map[ivschat.ARN]*growing // where the room's last record is, if it is not written
 }
 
 // set is where the records of a list of configurations go.
@@ -119,6 +119,7 @@ func (s *storing) add(r ivschat.Record) {
 }
 
 func (s *storing) flush() {
+	clear(s.rooms)
 	for _, b := range s.order {
 		if b.records > 0 {
 			s.log.append(b)
