@@ -725,7 +725,7 @@ func TestOutboxUnderAllAtOnce(t *testing.T) {
 		o := outbox(t, open(t, dir), engine.OutboxOptions{MaxBytes: 100_000, Readers: split, Dropped: d.dropped})
 		keys := []string{"k0_k1", "k1_k2", "k2"}
 		const writers, readers, batches = 4, 3, 150
-		delivered := make([]int, readers)
+		acked := make([]int, readers)
 		var writing, reading sync.WaitGroup
 		stop, cancel := context.WithCancel(t.Context())
 		for i := range readers {
@@ -733,25 +733,29 @@ func TestOutboxUnderAllAtOnce(t *testing.T) {
 				last := make([]int, writers)
 				for stop.Err() == nil {
 					r := reader(t, o, fmt.Sprint("k", i))
+					held := 0
 					for n := range 50 {
 						b, err := r.Next(stop)
 						if err != nil {
 							break
 						}
-						var w, i int
-						if _, err := fmt.Sscan(string(b.Data), &w, &i); err != nil {
+						var w, number int
+						if _, err := fmt.Sscan(string(b.Data), &w, &number); err != nil {
 							t.Error(err)
 						}
-						if i <= last[w] {
-							t.Errorf("%d of writer %d came after %d", i, w, last[w])
+						if number <= last[w] {
+							t.Errorf("%d of writer %d came after %d", number, w, last[w])
 						}
-						last[w] = i
+						last[w] = number
+						held++
 						if n%7 != 0 {
 							continue
 						}
 						if err := r.Ack(b.Sequence); err != nil {
 							t.Error(err)
 						}
+						acked[i] += held
+						held = 0
 					}
 					for w := range last { // what was not acknowledged comes again
 						last[w] = 0
@@ -781,11 +785,19 @@ func TestOutboxUnderAllAtOnce(t *testing.T) {
 			r := reader(t, o, name)
 			for range o.Backlog()[name].Records {
 				ack(t, r, next(t, r).Sequence)
-				delivered[i]++
+				acked[i]++
+			}
+			appended := 0
+			for n := range batches {
+				if slices.Contains(split(keys[n%len(keys)]), name) {
+					appended += writers
+				}
+			}
+			if dropped := d.all()[name+" spool_full"]; acked[i]+dropped != appended {
+				t.Errorf("%s: %d records were acknowledged and %d dropped, of %d", name, acked[i], dropped, appended)
 			}
 		}
 		backlog(t, o, map[string]int{})
-		t.Log(d.all(), delivered)
 	})
 }
 
