@@ -722,7 +722,7 @@ func TestOutboxReaderFallsBehind(t *testing.T) {
 func TestOutboxUnderAllAtOnce(t *testing.T) {
 	each(t, func(t *testing.T, dir string) {
 		var d drops
-		o := outbox(t, open(t, dir), engine.OutboxOptions{MaxBytes: 100_000, Readers: split, Dropped: d.dropped})
+		o := outbox(t, open(t, dir), engine.OutboxOptions{MaxBytes: 8_000, Readers: split, Dropped: d.dropped})
 		keys := []string{"k0_k1", "k1_k2", "k2"}
 		const writers, readers, batches = 4, 3, 150
 		acked := make([]int, readers)
@@ -748,7 +748,7 @@ func TestOutboxUnderAllAtOnce(t *testing.T) {
 						}
 						last[w] = number
 						held++
-						if n%7 != 0 {
+						if n%20 != 0 {
 							continue
 						}
 						if err := r.Ack(b.Sequence); err != nil {
