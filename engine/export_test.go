@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -80,16 +81,22 @@ func Keys(o *Outbox) int {
 }
 
 // During has something done while the outbox waits for its store: before a purge,
-// behind the look at what is left, behind the reading of a batch. nil is nothing.
-func During(o *Outbox, purge, look, read func()) {
+// behind the look at what is left, which can be made to fail, behind the reading of
+// a batch. nil is nothing.
+func During(o *Outbox, purge func(), look func() error, read func()) {
 	o.turn <- struct{}{}
 	defer o.give()
+	if w, ok := o.stream.(*watched); ok {
+		o.stream = w.Stream
+	}
 	o.stream = &watched{o.stream, purge, look, read}
 }
 
 type watched struct {
 	jetstream.Stream
-	purge, look, read func()
+	purge func()
+	look  func() error
+	read  func()
 }
 
 func (w *watched) Purge(ctx context.Context, options ...jetstream.StreamPurgeOpt) error {
@@ -102,7 +109,7 @@ func (w *watched) Purge(ctx context.Context, options ...jetstream.StreamPurgeOpt
 func (w *watched) Info(ctx context.Context, options ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
 	info, err := w.Stream.Info(ctx, options...)
 	if w.look != nil {
-		w.look()
+		err = errors.Join(err, w.look())
 	}
 	return info, err
 }

@@ -74,6 +74,7 @@ type Outbox struct {
 	bound    int64      // the most that used may be, as of measured
 	measured time.Time  // when the space was last looked at
 	unsure   *outboxKey // nil, or the key of a write whose answer was lost
+	purging  bool       // used and batches are to be asked for: a purge was not heard of
 
 	mu      sync.Mutex
 	keys    map[string]*outboxKey
@@ -429,9 +430,15 @@ func (o *Outbox) keyFor(key string) *outboxKey {
 	return k
 }
 
-// settle finds out whether the store has a batch of which it did not say so, before
-// another is written: it is handed on in its place.
+// settle finds out what was not answered, before another batch is written: what a
+// purge has left, so that guard is not told of more, and whether the store has a
+// batch of which it did not say so, which is handed on in its place.
 func (o *Outbox) settle(ctx context.Context) error {
+	if o.purging {
+		if err := o.look(ctx); err != nil {
+			return err
+		}
+	}
 	k := o.unsure
 	if k == nil {
 		return nil

@@ -811,12 +811,13 @@ func TestOutboxReaderClosesDuringADrop(t *testing.T) {
 			r := reader(t, o, "k")
 			put(t, o, "k", 1, "held")
 			at := engine.StoredAt(o, next(t, r).Sequence)
-			var purge, look func()
+			var purge func()
+			var look func() error
 			switch moment {
 			case "before the purge":
 				purge = r.Close
 			case "before it is known":
-				look = r.Close
+				look = func() error { r.Close(); return nil }
 			}
 			engine.During(o, purge, look, nil)
 			if err := engine.Expire(o, at.Add(2*time.Hour)); err != nil {
@@ -1002,4 +1003,33 @@ func TestOutboxReaderWaitsForWhatCannotBeReadNow(t *testing.T) {
 	if all := d.all(); len(all) != 0 {
 		t.Errorf("%v were dropped", all)
 	}
+}
+
+// TestOutboxAfterAPurgeOfWhichNothingIsKnown has a store that does not say what it
+// has after a purge: it must open again, after more was written.
+func TestOutboxAfterAPurgeOfWhichNothingIsKnown(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	var d drops
+	o := outbox(t, e, engine.OutboxOptions{MaxAge: time.Hour, Dropped: d.dropped})
+	for range 10 {
+		put(t, o, "k", 1, "x")
+	}
+	old := time.Now().Add(2 * time.Hour)
+	silent := errors.New("silent")
+	engine.During(o, nil, func() error { return silent }, nil)
+	if err := engine.Expire(o, old); !errors.Is(err, silent) {
+		t.Fatal("the purge was not cut off:", err)
+	}
+	engine.During(o, nil, nil, nil)
+	put(t, o, "k", 1, "x")
+	if n := engine.Batches(o); n != 1 {
+		t.Errorf("%d batches are stored, want 1", n)
+	}
+	b := next(t, reader(t, o, "k"))
+	if all := d.all(); b.Records != 1 || len(all) != 1 || all["k too_old"]+all["k unreadable"] != 10 {
+		t.Errorf("%+v came, and %v were dropped, want 10", b, all)
+	}
+	closed(t, e)
+	backlog(t, outbox(t, open(t, dir), engine.OutboxOptions{}), map[string]int{"k": 1})
 }

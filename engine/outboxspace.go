@@ -251,6 +251,7 @@ func (o *Outbox) purge(ctx context.Context, upTo uint64) error {
 	if err := o.engine.guard.holds(o.batches-gone, o.tail); err != nil {
 		return err
 	}
+	o.purging = true
 	err := o.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo))
 	var api *jetstream.APIError
 	switch {
@@ -273,6 +274,7 @@ func (o *Outbox) look(ctx context.Context) error {
 	}
 	o.used, o.batches = int64(info.State.Bytes), int(info.State.Msgs)
 	o.last = max(o.last, info.State.LastSeq)
+	o.purging = false
 	o.mu.Lock()
 	o.oldest = max(o.oldest, info.State.FirstSeq)
 	o.mu.Unlock()
