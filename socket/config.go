@@ -15,8 +15,11 @@ type Config struct {
 	MaxHeader int // bytes of the upgrade request; 16 KiB; beyond it 431
 
 	HandshakeTimeout time.Duration // from the accepted connection to the whole request, TLS included; 10 s
-	AcceptTimeout    time.Duration // from the request to the Handler's decision; 12 s; beyond it 503
-	MaxHandshakes    int           // at a time; one more turns out who has owed its request for longest, or waits; 16,384
+	LineTimeout      time.Duration // from the request to its turn with the Handler; 10 s; beyond it 503
+	AcceptTimeout    time.Duration // from the request to the Handler's decision, the wait for the turn included; 12 s; beyond it 503
+	MaxDeciding      int           // requests with the Handler at a time, the others wait in line; 128
+	MaxHandshakes    int           // at a time, those in line included; one more waits for a place; 16,384
+	PlaceTimeout     time.Duration // after which who has sent no request makes place for one more; without such, and if none of MaxHandshakes began or ended for so long, one more is refused with 503; 1 s
 
 	PingInterval    time.Duration // 30 s
 	SilentIntervals int           // without a pong or a complete frame before the connection is dropped; 2
@@ -43,7 +46,7 @@ func (c Config) filled() Config {
 		at        *int
 		otherwise int
 	}{
-		{&c.MaxFrame, 128 << 10}, {&c.MaxHeader, 16 << 10}, {&c.MaxHandshakes, 16 << 10}, {&c.SilentIntervals, 2},
+		{&c.MaxFrame, 128 << 10}, {&c.MaxHeader, 16 << 10}, {&c.MaxHandshakes, 16 << 10}, {&c.MaxDeciding, 128}, {&c.SilentIntervals, 2},
 		{&c.QueueFrames, 2048}, {&c.QueueBytes, 1 << 20}, {&c.SendBuffer, 64 << 10},
 	} {
 		if *d.at == 0 {
@@ -54,7 +57,7 @@ func (c Config) filled() Config {
 		at        *time.Duration
 		otherwise time.Duration
 	}{
-		{&c.HandshakeTimeout, 10 * time.Second}, {&c.AcceptTimeout, 12 * time.Second}, {&c.PingInterval, 30 * time.Second},
+		{&c.HandshakeTimeout, 10 * time.Second}, {&c.LineTimeout, 10 * time.Second}, {&c.AcceptTimeout, 12 * time.Second}, {&c.PlaceTimeout, time.Second}, {&c.PingInterval, 30 * time.Second},
 		{&c.CloseTimeout, 5 * time.Second}, {&c.StallTimeout, 5 * time.Second},
 	} {
 		if *d.at == 0 {

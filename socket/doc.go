@@ -11,7 +11,9 @@
 // Under load: a connection that does not read what it is sent is reset once its
 // queue is over its bounds or nothing moved for Config.StallTimeout; it never
 // delays another. What a stranger sends is bounded in time and size before and
-// after the upgrade.
+// after the upgrade. Upgrade requests that come together wait in line for the
+// Handler, first come first served, and an event loop begins with so many of them
+// in a turn, so that a storm does not stop who is open.
 //
 // There are two transports. Plain TCP on Linux has event loops, one for each
 // processor: a connection belongs to one of them for life and is a record of 192

@@ -16,6 +16,7 @@ type guest struct {
 	stranger
 	stage stage
 	until int64 // when its time in this stage is over
+	last  int64 // when it is waited for the Handler no longer
 	peer  netip.Addr
 
 	asked    []byte // of its request so far, unless it came in one piece
@@ -42,12 +43,34 @@ const (
 	leaving              // refused
 )
 
-// arrive begins the handshake.
+// arrive takes the connection in.
 func (l *loop) arrive(c *Conn) {
 	l.held++
 	l.conns.add(c.own.fd, c)
-	l.watch(c, forInput)
+	l.coming = append(l.coming, c)
 	l.allow(c, l.server.config.HandshakeTimeout)
+}
+
+// metATurn is with how many handshakes a turn begins. A request is some 15 µs of
+// work: those who are open wait a millisecond for it, however many come at once.
+const (
+	metATurn     = 64
+	requestHeard = heardATurn / metATurn // messages that one is counted as
+)
+
+// meet begins handshakes. Most who come in a storm have sent their request by then.
+func (l *loop) meet() {
+	n := min(len(l.coming), metATurn)
+	for _, c := range l.coming[:n] {
+		if g := c.own.guest; g != nil && g.stage == asking { // else it was turned out or spared meanwhile
+			l.watch(c, forInput)
+			l.attend(c)
+		}
+	}
+	clear(l.coming[:n])
+	if l.coming = l.coming[n:]; len(l.coming) == 0 {
+		l.coming = nil
+	}
 }
 
 // allow gives a guest so much time in its stage.
@@ -62,6 +85,14 @@ func (l *loop) guestDue(c *Conn) {
 	case l.now < g.until: // the wheel reaches only so far
 		l.wheel.set(c, g.until)
 	case g.stage == waiting:
+		if l.server.quit(g.upgrade, tooLong) {
+			return
+		}
+		if l.now < g.last {
+			g.until = g.last
+			l.wheel.set(c, g.until)
+			return
+		}
 		g.upgrade.decide(tooLate) // unless there is a decision already
 	default:
 		l.expel(c)
@@ -75,7 +106,7 @@ func (l *loop) expel(c *Conn) {
 	switch {
 	case g == nil: // it was opened meanwhile, or has gone
 	case g.stage == waiting:
-		g.cancel()
+		l.giveUp(g)
 		if c.own.fd >= 0 {
 			l.shutDescriptor(c)
 		}
@@ -84,6 +115,31 @@ func (l *loop) expel(c *Conn) {
 		l.dismiss(c)
 	default:
 		l.dismiss(c)
+	}
+}
+
+// giveUp tells the Handler, if it has the request, that it need not hurry: it may
+// have something to give back.
+func (l *loop) giveUp(g *guest) {
+	g.cancel()
+	l.server.quit(g.upgrade, wentOff)
+}
+
+// turnOut expels a guest that owes its request, unless that has come and the loop
+// is behind.
+func (l *loop) turnOut(c *Conn) {
+	g := c.own.guest
+	if g == nil { // it was opened meanwhile, or has gone
+		return
+	}
+	if g.stage == asking {
+		l.watch(c, forInput) // meet may still have it before it
+		l.attend(c)
+	}
+	if g.stage == waiting {
+		l.server.spared(&g.stranger)
+	} else {
+		l.expel(c)
 	}
 }
 
@@ -121,9 +177,8 @@ func (l *loop) attend(c *Conn) {
 			l.ask(c, b)
 		}
 	case waiting:
-		// The Handler may have something to give back: it hears that the client went.
 		if gone {
-			g.cancel()
+			l.giveUp(g)
 		}
 		g.early = append(g.early, b...)
 		if gone || len(g.early) >= earlyBytes {
@@ -168,11 +223,13 @@ func (l *loop) ask(c *Conn, b []byte) {
 	g.early = bytes.Clone(all[len(head):])
 	g.asked = nil
 	g.stage = waiting
-	l.allow(c, s.config.AcceptTimeout)
+	l.heard += requestHeard
+	l.allow(c, min(s.config.LineTimeout, s.config.AcceptTimeout))
+	g.last = l.now + int64(s.config.AcceptTimeout)
 	ctx, cancel := context.WithTimeout(context.Background(), s.config.AcceptTimeout)
 	g.cancel = cancel
-	g.upgrade = &Upgrade{request: g.request, remote: s.client(g.peer, g.request.Header), ctx: ctx, tell: func(d decision) { l.decided(c, d) }}
-	s.running.Go(func() { s.ask(g.upgrade) })
+	g.upgrade = &Upgrade{request: g.request, came: time.Now(), remote: s.client(g.peer, g.request.Header), ctx: ctx, line: &s.line, tell: func(d decision) { l.decided(c, d) }}
+	s.line.join(g.upgrade)
 }
 
 // decided takes the decision, on the goroutine that made it. Open may wait: it has
@@ -186,6 +243,7 @@ func (l *loop) decided(c *Conn, d decision) {
 	}
 	c.session, c.remote = d.session, g.upgrade.remote
 	c.own.born = int64(time.Since(l.begun))
+	s.line.more()
 	s.running.Go(func() {
 		s.enrol(&g.stranger, c)
 		s.vacate()
@@ -198,7 +256,7 @@ func (l *loop) decided(c *Conn, d decision) {
 func (l *loop) refuse(c *Conn) {
 	g := c.own.guest
 	g.cancel()
-	l.server.metrics.refused(byDecision(g.decision))
+	l.server.decidedAgainst(g.decision)
 	if c.own.fd < 0 {
 		l.dismiss(c)
 		return

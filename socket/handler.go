@@ -9,11 +9,12 @@ import "time"
 // then Closed; only Message and Wake may overlap, each with the other and never
 // with itself. A panic ends the connection that the call was for and nothing else.
 type Handler interface {
-	// Handshake is called for each well-formed upgrade request, on a goroutine of
-	// its own. It calls u.Accept or u.Refuse once, at once or later and from any
-	// goroutine, also when u's context has ended. Without a decision the client is
-	// refused with 503 after Config.AcceptTimeout. It may block, until u's context
-	// ends.
+	// Handshake is called for each well-formed upgrade request, in the order in which
+	// they came, on a goroutine of its own. It calls u.Accept or u.Refuse once, at once
+	// or later and from any goroutine, also when u's context has ended, or u.Delay.
+	// Without a decision the client is refused with 503 after Config.AcceptTimeout. It
+	// may block, until u's context ends; of Config.MaxDeciding it is one until it
+	// returns.
 	Handshake(u *Upgrade)
 
 	// Open is called once for each accepted connection, before the 101 is sent and

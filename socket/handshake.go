@@ -20,7 +20,9 @@ import (
 type stranger struct {
 	net.Conn               // nil on a loop
 	end      func()        // ends the connection, soon
+	out      func() bool   // ends it too; false if it has something to say, which nobody has heard yet
 	place    *list.Element // in Server.idlers, if it may be turned out; guarded by Server.mu
+	heard    time.Duration // when it was accepted or last got on, since Server.begun; guarded by Server.mu
 	turned   atomic.Bool   // it was
 }
 
@@ -32,12 +34,25 @@ func (p *stranger) why(otherwise refusal) refusal {
 	return otherwise
 }
 
-// greet begins the handshake of an accepted connection. When all places are
-// taken the stranger that has owed us its request for longest goes: who says
-// nothing keeps nobody out. If the Handler has them all, it waits.
+// greet begins the handshake of an accepted connection.
 func (s *Server) greet(c net.Conn) {
 	p := &stranger{Conn: c, end: func() { _ = c.Close() }}
-	if !s.enlist(p, func() { s.running.Add(1) }) {
+	p.out = func() bool {
+		if unread(c) {
+			return false
+		}
+		p.end()
+		return true
+	}
+	switch s.enlist(p, func() { s.running.Add(1) }) {
+	case over:
+		_ = c.Close()
+		return
+	case denied:
+		if s.config.TLS == nil {
+			newSource(c).look(func([]byte) {}) // closing with unread bytes would reset it
+			_, _ = c.Write(noPlace.encode())   // which the kernel takes at once
+		}
 		_ = c.Close()
 		return
 	}
@@ -55,43 +70,135 @@ func (s *Server) greet(c net.Conn) {
 	}()
 }
 
-// enlist waits for a place, gives it to the stranger, and calls begin under s.mu;
-// it is false if the server accepts nobody any more.
-func (s *Server) enlist(p *stranger, begin func()) bool {
+type admission uint8
+
+const (
+	listed admission = iota
+	denied           // there is no place
+	over             // the server accepts nobody any more
+)
+
+// enlist gives the stranger a place and calls begin under s.mu. When all places
+// are taken it waits for one, and behind it the others in the kernel. The stranger
+// that has owed us its request for longest goes for it, if that was PlaceTimeout
+// or more: who says nothing keeps nobody out. If all wait for the Handler, and no
+// place was given back for that time, the newcomer is refused.
+func (s *Server) enlist(p *stranger, begin func()) admission {
 	select {
 	case s.shaking <- struct{}{}:
 	default:
-		s.turnOut()
-		s.shaking <- struct{}{}
+		if !s.placeComes() {
+			select {
+			case <-s.stop:
+				return over
+			default:
+			}
+			s.metrics.refused(full)
+			s.complain(full)
+			return denied
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.over {
 		s.vacate()
-		return false
+		return over
 	}
 	s.strangers.add(p, struct{}{})
-	p.place = s.idlers.PushBack(p)
+	p.heard, p.place = time.Since(s.begun), s.idlers.PushBack(p)
+	s.moves()
 	begin()
-	return true
+	return listed
+}
+
+// moves notes that places are taken and given back.
+func (s *Server) moves() { s.moved.Store(int64(time.Since(s.begun))) }
+
+// placeComes takes the place that somebody gives back; it is false if none was
+// taken or given back for PlaceTimeout.
+func (s *Server) placeComes() bool {
+	for {
+		select {
+		case s.shaking <- struct{}{}:
+			return true
+		default:
+		}
+		oldest, some := s.turnOut()
+		still := s.config.PlaceTimeout - (time.Since(s.begun) - time.Duration(s.moved.Load()))
+		timer := time.NewTimer(still)
+		if some {
+			timer.Reset(max(s.config.PlaceTimeout-oldest, time.Millisecond))
+		}
+		select {
+		case s.shaking <- struct{}{}:
+			timer.Stop()
+			return true
+		case <-s.stop:
+			timer.Stop()
+			return false
+		case <-timer.C:
+			if still <= 0 && !some {
+				return false
+			}
+		}
+	}
 }
 
 // vacate gives a place back.
-func (s *Server) vacate() { <-s.shaking }
+func (s *Server) vacate() {
+	s.moves()
+	<-s.shaking
+}
 
-// turnOut ends the handshake of the first who may be turned out.
-func (s *Server) turnOut() {
+// turnOut ends the handshake of the first who may be turned out, and says for how
+// long the next one has owed its request, if there is one.
+func (s *Server) turnOut() (next time.Duration, some bool) {
 	s.mu.Lock()
-	first := s.idlers.Front()
-	var p *stranger
-	if first != nil {
-		p = s.idlers.Remove(first).(*stranger)
-		p.place = nil
-	}
-	s.mu.Unlock()
-	if p != nil {
+	defer s.mu.Unlock()
+	now := time.Since(s.begun)
+	gone := false
+	for range asked {
+		first := s.idlers.Front()
+		if first == nil {
+			return 0, false
+		}
+		p := first.Value.(*stranger)
+		if owes := now - p.heard; gone || owes < s.config.PlaceTimeout {
+			return owes, true
+		}
 		p.turned.Store(true)
-		p.end()
+		if gone = p.out(); gone { // under the lock, as all that decides about its place; it does not wait
+			s.idlers.Remove(first)
+			p.place = nil
+			s.moves()
+			continue
+		}
+		p.turned.Store(false)
+		p.heard = now
+		s.idlers.MoveToBack(first)
+	}
+	return 0, true
+}
+
+// gotOn is for a stranger that does what it can, as TLS wants it to.
+func (s *Server) gotOn(p *stranger) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.place != nil {
+		p.heard = time.Since(s.begun)
+		s.idlers.MoveToBack(p.place)
+	}
+}
+
+// asked is how many at most are asked to find one that is turned out. In a storm
+// all of them may have spoken; then places come soon.
+const asked = 16
+
+// spared is for who was turned out on a loop when its request had come: it goes
+// on, and another is turned out.
+func (s *Server) spared(p *stranger) {
+	if p.turned.CompareAndSwap(true, false) {
+		s.turnOut()
 	}
 }
 
@@ -105,7 +212,7 @@ func (s *Server) keep(p *stranger, stays bool) {
 		s.idlers.Remove(p.place)
 		p.place = nil
 	case !stays && p.place == nil:
-		p.place = s.idlers.PushBack(p)
+		p.heard, p.place = time.Since(s.begun), s.idlers.PushBack(p)
 	}
 }
 
@@ -125,7 +232,7 @@ func (s *Server) shake(p *stranger) {
 		_ = t.SetWriteBuffer(s.config.SendBuffer)
 	}
 	c := p.Conn
-	below := &pusher{Conn: c}
+	below := &pusher{Conn: c, moves: func() { s.gotOn(p) }}
 	if s.config.TLS != nil {
 		t := tls.Server(below, s.config.TLS)
 		if err := t.Handshake(); err != nil {
@@ -134,6 +241,7 @@ func (s *Server) shake(p *stranger) {
 			_ = p.Close()
 			return
 		}
+		s.gotOn(p)
 		c = t
 	}
 	from := newSource(c)
@@ -157,7 +265,7 @@ func (s *Server) shake(p *stranger) {
 	remote := s.client(addressOf(p.Conn), request.Header)
 	d := s.decide(c, from, request, remote, &early)
 	if !d.accepted {
-		s.metrics.refused(byDecision(d))
+		s.decidedAgainst(d)
 		s.refuseStranger(p, c, &refusedRequest{status: d.status, message: d.message})
 		return
 	}
@@ -171,6 +279,7 @@ func (s *Server) shake(p *stranger) {
 	conn.out.frames = append(conn.out.few[:0], reply)
 	conn.out.bytes, conn.out.writing = len(reply.bytes), true // until Open is through
 	s.enrol(p, conn)
+	s.line.more()
 	s.running.Go(func() { s.run(conn, from, early) })
 }
 
@@ -209,11 +318,13 @@ func (s *Server) decide(c net.Conn, from *source, r *http.Request, remote netip.
 	defer cancel()
 	_ = c.SetDeadline(until)
 	decided := make(chan decision, 1)
-	u := &Upgrade{request: r, remote: remote, ctx: ctx, tell: func(d decision) {
+	u := &Upgrade{request: r, came: time.Now(), remote: remote, ctx: ctx, line: &s.line, tell: func(d decision) {
 		_ = c.SetReadDeadline(past) // before the decision, after which the connection has other deadlines
 		decided <- d
 	}}
-	s.running.Go(func() { s.ask(u) })
+	s.line.join(u)
+	inLine := time.AfterFunc(s.config.LineTimeout, func() { s.quit(u, tooLong) })
+	defer inLine.Stop()
 	for len(*early) < earlyBytes {
 		err := from.receive(func(b []byte) { *early = append(*early, b...) })
 		if errors.Is(err, os.ErrDeadlineExceeded) { // there is a decision, or no time left
@@ -221,6 +332,7 @@ func (s *Server) decide(c net.Conn, from *source, r *http.Request, remote netip.
 		}
 		if err != nil { // the client is gone; the Handler may have something to give back
 			cancel()
+			s.quit(u, wentOff)
 			break
 		}
 	}
@@ -230,13 +342,21 @@ func (s *Server) decide(c net.Conn, from *source, r *http.Request, remote netip.
 	case d := <-decided:
 		return d
 	case <-timer.C:
-		u.decide(tooLate)
+		if !s.quit(u, tooLong) {
+			u.decide(tooLate)
+		}
 		return <-decided // one that came first counts
 	}
 }
 
-// tooLate is our decision when the Handler has made none.
-var tooLate = decision{status: http.StatusServiceUnavailable, message: "The server could not decide in time. Try again.", late: true}
+// decidedAgainst counts a refusal.
+func (s *Server) decidedAgainst(d decision) {
+	why := byDecision(d)
+	s.metrics.refused(why)
+	if why == overdue {
+		s.complain(why)
+	}
+}
 
 // ask calls Handler.Handshake.
 func (s *Server) ask(u *Upgrade) {

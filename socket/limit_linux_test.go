@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"hubbub/socket"
 
@@ -16,7 +17,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	each(t, func(t *testing.T, on transport) {
 		for spare := range 3 { // descriptors beside the client's own
 			t.Run(fmt.Sprint(spare), func(t *testing.T) {
-				s := start(t, on, socket.Config{})
+				s := start(t, on, socket.Config{PlaceTimeout: time.Millisecond})
 				for range 20 { // more than go at once
 					c, err := net.Dial("tcp", s.address)
 					if err != nil {

@@ -41,7 +41,8 @@ type loop struct {
 	held   int                 // of them, and those whose end is not through
 	ending bool                // when none is held
 	events []unix.EpollEvent   // that are still to be taken
-	heard  int                 // messages in this turn
+	heard  int                 // messages in this turn, a request counted as several
+	coming []*Conn             // that have arrived and were not looked at, oldest first
 	wheel  wheel
 	buffer []byte // for all that is read
 	reader reader // for who is not in the middle of a frame
@@ -105,6 +106,7 @@ type kind uint8
 const (
 	arrived kind = iota // accepted by a listener
 	expelled
+	displaced // by a newer one
 	refused
 	opened // Handler.Open has returned
 	sent
@@ -214,7 +216,7 @@ func (l *loop) run() {
 	for {
 		switch {
 		case len(l.events) > 0: // of the last turn
-		case l.busy():
+		case l.busy() || len(l.coming) > 0:
 			l.events = l.poll.events[:l.poll.look()]
 		default:
 			l.events = l.poll.events[:l.sleep()]
@@ -223,6 +225,7 @@ func (l *loop) run() {
 		l.wheel.turn(l.now, l.due) // first: what is put into it now counts from now
 		l.listen()
 		l.perform()
+		l.meet()
 		l.deliver()
 		l.count()
 		if l.ending && l.held == 0 && l.leave() {
@@ -304,6 +307,8 @@ func (l *loop) do(p *post) {
 		l.arrive(c)
 	case expelled:
 		l.expel(c)
+	case displaced:
+		l.turnOut(c)
 	case refused:
 		l.refuse(c)
 	case opened:

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -40,6 +41,11 @@ func (n *noting) Closed(c *Conn, end End) {
 	n.ends <- end
 }
 
+func (n *noting) Handshake(u *Upgrade) {
+	<-u.Context().Done()
+	u.Refuse(503, "no")
+}
+
 func newStill(t testing.TB, c Config) *still {
 	t.Helper()
 	h := &noting{ends: make(chan End, 4096)}
@@ -51,7 +57,11 @@ func newStill(t testing.TB, c Config) *still {
 	s.loops = []*loop{l}
 	t.Cleanup(func() {
 		for _, c := range maps.Clone(l.conns.in) {
-			l.over(c)
+			if c.own.guest != nil {
+				l.dismiss(c)
+			} else {
+				l.over(c)
+			}
 		}
 		s.running.Wait()
 		l.poll.close()
@@ -572,3 +582,73 @@ type accepting struct{ noting }
 
 func (a *accepting) Handshake(u *Upgrade) { u.Accept("", nil) }
 func (a *accepting) Open(*Conn)           {}
+
+// A turn begins with a number of handshakes and no more, so that a storm does not
+// keep what is to be written waiting.
+func TestAStormTakesItsTurns(t *testing.T) {
+	s := newStill(t, Config{})
+	g := s.server.NewGroup()
+	c, peer := s.connect()
+	g.Add(c)
+	for range 2*metATurn + 1 {
+		s.arrives("")
+	}
+	g.Send(NewFrame([]byte("hello")))
+	s.perform()
+	for _, want := range []int{metATurn + 1, 1, 0} {
+		s.meet()
+		s.deliver()
+		if len(s.coming) != want {
+			t.Errorf("%d are still to be met, want %d", len(s.coming), want)
+		}
+	}
+	if got := s.got(peer); got != wire("hello") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// Who is turned out when its request has come, unread since the loop is behind,
+// stays; the next who is silent goes instead.
+func TestAStrangerWhoseRequestHasComeIsSpared(t *testing.T) {
+	s := newStill(t, Config{PlaceTimeout: time.Nanosecond})
+	spoke := s.arrives("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	silent := s.arrives("")
+	for !spoke.own.guest.turned.Load() { // the clock may stand still for a moment
+		s.server.turnOut()
+	}
+	s.perform()
+	for silent.own.guest != nil { // what sparing the one posted
+		s.server.turnOut()
+		s.perform()
+	}
+	if g := spoke.own.guest; g == nil || g.stage != waiting || g.turned.Load() {
+		t.Errorf("who has spoken was turned out: %+v", g)
+	}
+	if s.meet(); spoke.own.watched != forInput {
+		t.Error("who has spoken is not watched")
+	}
+	if silent.own.fd >= 0 {
+		t.Error("who was turned out still has its descriptor")
+	}
+	s.expel(spoke)
+	for spoke.own.guest != nil { // the Handler refuses it
+		s.perform()
+		runtime.Gosched()
+	}
+}
+
+// arrives is a connection that has been accepted for the loop, and has sent that.
+func (s *still) arrives(sent string) *Conn {
+	s.t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = unix.Close(fds[1]) })
+	if n, errno := trySend(int32(fds[1]), []byte(sent)); n != len(sent) || errno != 0 {
+		s.t.Fatal(n, errno)
+	}
+	before := len(s.posted)
+	s.server.admit(fds[0], netip.Addr{})
+	return s.posted[before].conn
+}

@@ -13,6 +13,8 @@ type refusal string
 const (
 	failedTLS    refusal = "tls"          // its handshake failed, or took too long
 	noRequest    refusal = "no_request"   // went, or said nothing or too little in time
+	full         refusal = "full"         // Config.MaxHandshakes, and none of them ends
+	overdue      refusal = "overdue"      // its turn with the Handler did not come within Config.LineTimeout
 	badRequest   refusal = "bad_request"  // not an upgrade
 	tooLarge     refusal = "too_large"    // over Config.MaxHeader
 	crowded      refusal = "crowded"      // turned out for a newer one
@@ -25,7 +27,7 @@ const (
 	otherwise    refusal = "other"
 )
 
-var refusals = []refusal{failedTLS, noRequest, badRequest, tooLarge, crowded, undecided, unauthorized, forbidden, notFound, tooMany, unavailable, otherwise}
+var refusals = []refusal{failedTLS, noRequest, full, overdue, badRequest, tooLarge, crowded, undecided, unauthorized, forbidden, notFound, tooMany, unavailable, otherwise}
 
 // byRequest is the reason of what is not an upgrade.
 func byRequest(r *refusedRequest) refusal {
@@ -37,8 +39,8 @@ func byRequest(r *refusedRequest) refusal {
 
 // byDecision is the reason of a Handler that refused.
 func byDecision(d decision) refusal {
-	if d.late {
-		return undecided
+	if d.why != "" {
+		return d.why
 	}
 	switch d.status {
 	case http.StatusUnauthorized:
@@ -57,6 +59,7 @@ func byDecision(d decision) refusal {
 
 type metrics struct {
 	connections         prometheus.Gauge
+	waiting             prometheus.Gauge
 	framesIn, framesOut prometheus.Counter
 	bytesIn, bytesOut   prometheus.Counter
 	ended               map[Reason]prometheus.Counter
@@ -72,6 +75,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m := &metrics{
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hubbub_socket_connections", Help: "WebSocket connections that are open."}),
+		waiting:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "hubbub_socket_handshakes_waiting", Help: "Upgrade requests that wait for their turn."}),
 		framesIn:    counter("frames_received_total", "Complete messages that clients sent."),
 		framesOut:   counter("frames_sent_total", "Frames written whole, control frames included."),
 		bytesIn:     counter("received_bytes_total", "Bytes that clients sent after the upgrade."),
@@ -88,7 +92,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.handshakes[why] = refused.WithLabelValues(string(why))
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.framesIn, m.framesOut, m.bytesIn, m.bytesOut, ended, refused)
+		r.MustRegister(m.connections, m.waiting, m.framesIn, m.framesOut, m.bytesIn, m.bytesOut, ended, refused)
 	}
 	return m
 }

@@ -79,6 +79,30 @@ func (s *source) receive(take func(b []byte)) error {
 	return s.err
 }
 
+// unread says whether bytes have come from the client that nobody has read.
+func unread(c net.Conn) (some bool) {
+	t, ok := c.(*net.TCPConn)
+	if !ok {
+		return false
+	}
+	if raw, err := t.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { some = peekOnce(fd) })
+	}
+	return some
+}
+
+// look hands what is there to take, if anything is. It sees nothing of TLS.
+func (s *source) look(take func(b []byte)) {
+	if s.raw == nil {
+		return
+	}
+	defer s.release()
+	s.n = 0
+	if err := s.raw.Control(func(fd uintptr) { s.try(fd) }); err == nil && s.n > 0 {
+		take((*s.buffer)[:s.n])
+	}
+}
+
 func (s *source) release() {
 	if s.buffer != nil {
 		buffers.Put(s.buffer)

@@ -12,4 +12,6 @@ func wouldBlock(err error) bool { return errors.Is(err, errNoRaw) }
 
 func receiveOnce(uintptr, []byte) (int, error) { return 0, errNoRaw }
 
+func peekOnce(uintptr) bool { return false }
+
 const rawReads = false

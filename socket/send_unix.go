@@ -30,4 +30,10 @@ func receiveOnce(fd uintptr, b []byte) (int, error) {
 	}
 }
 
+// peekOnce says whether the kernel has bytes.
+func peekOnce(fd uintptr) bool {
+	n, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return n > 0 && err == nil
+}
+
 const rawReads = true

@@ -8,7 +8,10 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Server accepts connections on its listeners and holds them. Make one with New.
@@ -17,8 +20,12 @@ type Server struct {
 	handler Handler
 	metrics *metrics
 
-	shaking chan struct{} // one place for each handshake at a time
-	stop    chan struct{} // closed when over is set
+	shaking    chan struct{} // one place for each handshake at a time
+	moved      atomic.Int64  // when the last place was taken or given back, in nanoseconds since begun
+	begun      time.Time
+	line       line // for the Handler
+	complaints rate.Sometimes
+	stop       chan struct{} // closed when over is set
 
 	// running counts all goroutines but those of Serve. Only greet starts one while
 	// there may be none, and looks at over before; all others are started by one that
@@ -37,11 +44,13 @@ type Server struct {
 // New makes a server that reports to the Handler. It holds nothing until Serve.
 func New(c Config, h Handler) *Server {
 	c = c.filled()
-	return &Server{
-		config: c, handler: h, metrics: newMetrics(c.Metrics),
-		shaking: make(chan struct{}, c.MaxHandshakes), stop: make(chan struct{}),
+	s := &Server{
+		config: c, handler: h, metrics: newMetrics(c.Metrics), begun: time.Now(),
+		shaking: make(chan struct{}, c.MaxHandshakes), complaints: rate.Sometimes{Interval: complainEvery}, stop: make(chan struct{}),
 		listeners: map[net.Listener]struct{}{}, idlers: list.New(),
 	}
+	s.line.server, s.line.waiting = s, list.New()
+	return s
 }
 
 // Len is the number of connections, handshakes not counted.
@@ -97,7 +106,7 @@ func (s *Server) Serve(l net.Listener) error {
 			return err
 		}
 		// Out of descriptors, or a connection that went before it was accepted.
-		// Whoever has said nothing so far makes room.
+		// Whoever has said nothing for long makes room.
 		s.config.Log.Warn("accepting failed", "err", err, "pause", pause)
 		for range turnedOut {
 			s.turnOut()
@@ -126,8 +135,9 @@ func (s *Server) run(c *Conn, from *source, early []byte) {
 	c.readLoop(from, early)
 }
 
-// open calls Handler.Open.
+// open calls Handler.Open, which line.more has counted.
 func (s *Server) open(c *Conn) {
+	defer s.line.done()
 	defer s.recover(c)
 	s.handler.Open(c)
 }

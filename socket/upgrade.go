@@ -23,8 +23,11 @@ import (
 // decides about it, once. Its methods may be called from any goroutine.
 type Upgrade struct {
 	request *http.Request
+	came    time.Time // its last byte
 	remote  netip.Addr
 	ctx     context.Context
+	line    *line
+	spot    spot // in line
 	once    sync.Once
 	tell    func(decision) // hands the decision to the connection's transport; does not wait
 }
@@ -35,7 +38,7 @@ type decision struct {
 	session  any
 	status   int
 	message  string
-	late     bool // it is ours: the Handler did not decide in time
+	why      refusal // it is ours; "" if it is the Handler's
 }
 
 // Protocols are the values offered in Sec-WebSocket-Protocol, in order; what
@@ -49,6 +52,9 @@ func (u *Upgrade) RemoteAddr() netip.Addr { return u.remote }
 // Context ends when the time for a decision is over, when the client is gone, and
 // when the server stops. A decision is still wanted then, and soon.
 func (u *Upgrade) Context() context.Context { return u.ctx }
+
+// Waited is how long the request has waited for its turn, since it came.
+func (u *Upgrade) Waited() time.Duration { return time.Since(u.came) }
 
 // Accept upgrades; protocol, one of those offered, is echoed if it is not "", and
 // session becomes Conn.Session. True promises Handler.Open, and Handler.Closed
@@ -64,6 +70,12 @@ func (u *Upgrade) Accept(protocol string, session any) bool {
 func (u *Upgrade) Refuse(status int, message string) bool {
 	return u.decide(decision{status: status, message: message})
 }
+
+// Delay has Handshake called for u once more, after that time and behind those who
+// wait for their turn then; the caller returns without a decision. False says that
+// nothing comes of it: u was delayed before, or too many are. Of the time for a
+// decision the delay is a part: it should be well below Config.LineTimeout.
+func (u *Upgrade) Delay(d time.Duration) bool { return u.line.delay(u, d) }
 
 func (u *Upgrade) decide(d decision) (first bool) {
 	u.once.Do(func() {

@@ -129,7 +129,7 @@ func TestAHandlerThatBlocksIsNotWaitedFor(t *testing.T) {
 // Strangers who say nothing, and hold all the places, go for who speaks.
 func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 	each(t, func(t *testing.T, on transport) {
-		s := start(t, on, socket.Config{MaxHandshakes: 4, HandshakeTimeout: time.Hour})
+		s := start(t, on, socket.Config{MaxHandshakes: 4, HandshakeTimeout: time.Hour, PlaceTimeout: time.Millisecond})
 		var silent []net.Conn
 		for range 10 {
 			c, err := net.Dial("tcp", s.address) // without TLS, on TLS too
@@ -154,7 +154,7 @@ func TestSilentStrangersKeepNobodyOut(t *testing.T) {
 func TestWhoAskedKeepsThePlace(t *testing.T) {
 	each(t, func(t *testing.T, on transport) {
 		think, asked := make(chan struct{}), make(chan struct{}, 1)
-		s := start(t, on, socket.Config{MaxHandshakes: 2, HandshakeTimeout: time.Hour}, func(e *echo) {
+		s := start(t, on, socket.Config{MaxHandshakes: 2, HandshakeTimeout: time.Hour, PlaceTimeout: time.Millisecond}, func(e *echo) {
 			e.handshake = func(u *socket.Upgrade) {
 				asked <- struct{}{}
 				<-think

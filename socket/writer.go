@@ -171,11 +171,13 @@ func (c *Conn) push(b []byte) (n int, err error) {
 // TLS record that was cut short could not go on later.
 type pusher struct {
 	net.Conn
-	conn *Conn
+	conn  *Conn
+	moves func() // called at each write before that
 }
 
 func (p *pusher) Write(b []byte) (int, error) {
 	if p.conn == nil {
+		p.moves()
 		return p.Conn.Write(b)
 	}
 	return p.conn.push(b)
