@@ -18,6 +18,7 @@ import (
 //
 //	an offered sub-protocol is a valid chat token of this node,
 //	and its session is not over                                401
+//	its user does not come and go without rest                 a delay, no refusal
 //	the account is not blocked                                 403
 //	the room exists                                            404
 //	the account has a connection left                          429
@@ -32,6 +33,10 @@ const (
 	storePatience = 10 * time.Second
 
 	storePause = 250 * time.Millisecond // before the token is tried again
+
+	// answerTime is what is kept of a handshake's time for its answer: one that waited
+	// long in line must not have its token used for a decision that is too late.
+	answerTime = time.Second
 )
 
 // refusal is what a refused client sees, and what we remember. The text never
@@ -48,9 +53,12 @@ const tokenText = "The chat token is not valid, has expired, or was used before.
 // Handshake decides on an upgrade. It waits for the store and implements
 // socket.Handler.
 func (h *Hub) Handshake(u *socket.Upgrade) {
-	protocol, session, refused := h.redeem(u.Protocols())
+	protocol, session, refused := h.redeem(u.Protocols(), u.Waited())
 	if refused != nil {
 		h.refuseHandshake(u, "", refused)
+		return
+	}
+	if h.delayed(u, session) {
 		return
 	}
 	v, refused := h.admit(session)
@@ -71,13 +79,15 @@ func (h *Hub) Handshake(u *socket.Upgrade) {
 	accepted = u.Accept(protocol, v) // false if it was too late: nobody will call Closed then
 }
 
-// redeem finds the first of the offered sub-protocols that is a valid token.
-func (h *Hub) redeem(protocols []string) (string, chattoken.Session, *refusal) {
+// redeem finds the first of the offered sub-protocols that is a valid token. A
+// token that was good when the handshake began is good: who had to wait for its
+// turn is not to blame.
+func (h *Hub) redeem(protocols []string, waited time.Duration) (string, chattoken.Session, *refusal) {
 	if len(protocols) == 0 {
 		return "", chattoken.Session{}, &refusal{noToken, http.StatusUnauthorized,
 			"Offer a chat token from CreateChatToken as the WebSocket sub-protocol (Sec-WebSocket-Protocol).", nil}
 	}
-	now := h.now()
+	now := h.now().Add(-waited)
 	refused := &refusal{reason: invalidToken, status: http.StatusUnauthorized, text: tokenText}
 	for _, protocol := range protocols {
 		session, err := h.tokens.Redeem(protocol, now)
@@ -126,7 +136,11 @@ func (h *Hub) admit(s chattoken.Session) (*viewer, *refusal) {
 // use marks the token as used, which exactly one handshake achieves. A store
 // that cannot do it is given some time.
 func (h *Hub) use(ctx context.Context, s chattoken.Session) *refusal {
-	patient, cancel := context.WithTimeout(ctx, h.patience)
+	patience := h.patience
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(end)-answerTime)
+	}
+	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var trouble error
 	for {

@@ -47,7 +47,7 @@ func TestARefusedHandshakeSaysWhyByItsStatus(t *testing.T) {
 		other = "B"
 	}
 	flipped := good[:len(good)/2] + other + good[len(good)/2+1:]
-	past := n.clock.now().Add(-time.Second)
+	past := n.clock.now().Add(-time.Minute)
 
 	for _, c := range []struct {
 		name   string

@@ -71,6 +71,7 @@ type Hub struct {
 
 	// Shared.
 	refusals, lives *frequency // of records in the log
+	flapping        *flapping
 	numbers         atomic.Uint32
 
 	mu        sync.Mutex
@@ -84,7 +85,7 @@ func New(o Options) *Hub {
 		registry: o.Registry, tokens: o.Tokens, used: o.Used, quota: o.Quota, review: o.Review, record: o.Record,
 		blocked: o.Blocked, serves: o.Serves, now: o.Now, log: o.Log,
 		metrics: newMetrics(o.Metrics), patience: storePatience,
-		refusals: newFrequency(10, 50), lives: newFrequency(100, 500),
+		refusals: newFrequency(10, 50), lives: newFrequency(100, 500), flapping: newFlapping(),
 		rooms: map[ivschat.ARN]*room{},
 	}
 	if h.record == nil {

@@ -56,6 +56,7 @@ var refusalReasons = []refusalReason{noToken, invalidToken, expiredToken, usedTo
 // metrics are those of the service that the hub knows, and its own.
 type metrics struct {
 	connections, viewers, rooms prometheus.Gauge
+	delayed                     prometheus.Counter
 	requests, deliveries        map[label]prometheus.Counter
 	handshakes                  map[refusalReason]prometheus.Counter
 	errors                      map[int]prometheus.Counter // by ErrorCode
@@ -98,6 +99,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	errors := counter("hubbub_hub_errors_total", "ERROR frames sent, by ErrorCode.", "code")
 	for _, code := range []int{400, 401, 403, 404, 406, 413, 429, 500} {
 		m.errors[code] = errors.WithLabelValues(strconv.Itoa(code))
+	}
+	m.delayed = prometheus.NewCounter(prometheus.CounterOpts{Name: "hubbub_hub_handshakes_delayed_total", Help: "Handshakes that wait since their users come and go without rest."})
+	if r != nil {
+		r.MustRegister(m.delayed)
 	}
 	for _, reason := range []goneReason{userDisconnected, sessionEnded} {
 		m.gone.WithLabelValues(string(reason))

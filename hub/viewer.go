@@ -93,6 +93,9 @@ func (h *Hub) Closed(c *socket.Conn, end socket.End) {
 	if reason == "" {
 		reason = goneReason(end.Reason)
 	}
+	if end.Age < shortLived {
+		h.flapping.note(v.room.arn, v.userID, h.now())
+	}
 	h.exit(v.room)
 	h.metrics.went(reason)
 	h.logViewer("viewer went", v, slog.String("reason", string(reason)), slog.Int("code", int(end.Code)),

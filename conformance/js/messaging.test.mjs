@@ -2,6 +2,8 @@
 import { test, before, after, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join as path } from 'node:path';
 import { SendMessageRequest, DeleteMessageRequest, DisconnectUserRequest } from 'amazon-ivs-chat-messaging';
@@ -301,6 +303,48 @@ describe('messaging', { concurrency: true }, () => {
     await a.until('connecting', () => a.count('connecting') >= 2);
     assert.equal(a.count('disconnect'), 0, 'a close frame would have been final');
     a.room.disconnect();
+  });
+
+  test('a client that is cut off after each 101 is slowed down, never refused, and stays once it can', async () => {
+    const room = await makeRoom(server);
+    const { hostname, port } = new URL(server.messaging);
+    let cutting = true;
+    let cut = 0;
+    let pass;
+    const stays = new Promise((resolve) => { pass = resolve; });
+    const between = createServer((client) => { // a network that breaks when the connection is open
+      const upstream = connect(port, hostname);
+      client.pipe(upstream);
+      upstream.on('data', (data) => {
+        client.write(data, () => {
+          if (!cutting) return pass();
+          cut++;
+          client.resetAndDestroy();
+          upstream.destroy();
+        });
+      });
+      for (const [one, other] of [[client, upstream], [upstream, client]]) {
+        one.on('error', () => {});
+        one.on('close', () => other.destroy());
+      }
+    });
+    between.listen(0, '127.0.0.1');
+    await once(between, 'listening');
+    const delayed = async () => {
+      const text = await (await fetch(`${server.admin}/metrics`)).text();
+      return Number(/^hubbub_hub_handshakes_delayed_total (\d+)$/m.exec(text)[1]);
+    };
+    const provider = async () => ({ token: (await token(server, room, 'a')).token }); // without times, for which the SDK would keep timers
+    const a = await join({ ...server, messaging: `ws://127.0.0.1:${between.address().port}` }, room, 'a', { provider });
+    while (await delayed() < 3) await once(between, 'connection');
+    assert.ok(cut > 10, `ten times it may come and go; it was delayed after ${cut}`);
+    cutting = false;
+    await stays;
+    while (a.room.state !== 'connected') await new Promise(setImmediate);
+    await a.room.sendMessage(new SendMessageRequest('here'));
+    assert.equal(a.count('disconnect'), 0, 'it was never refused four times');
+    a.room.disconnect();
+    between.close();
   });
 
   test('no token, secret or message text is in the log', async () => {
