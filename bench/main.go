@@ -5,7 +5,7 @@
 //	cd bench && go run .                      everything, about twenty minutes
 //	cd bench && go run . -quick               shorter and once, about four
 //	cd bench && go run . -only room,open      parts: start, api, idle, room, open,
-//	                                          crowd, rooms, slow, storm, mixed,
+//	                                          crowd, rooms, slow, storm, rush, mixed,
 //	                                          logging, review
 //	cd bench && go run . -peers hubbub,merged fewer servers
 //	cd bench && go run . -runs 5 -save results

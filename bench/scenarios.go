@@ -84,6 +84,10 @@ var scenarios = []scenario{
 		compared: []string{"handshakes/s", "CPU µs a handshake", "p99 ms"},
 	},
 	{
+		name: "rush", title: "a chat beside a connect storm: 200 viewers, 20 messages/s, and 19,000 others at once", usual: 2, measure: measureRush, peers: []string{"hubbub", "beside"},
+		compared: []string{"in the storm: p99 ms", "in the storm: max ms", "s until the last"},
+	},
+	{
 		name: "mixed", title: "messages, deletes and kicks: 20 rooms of 50, 20 actions/s each", usual: 2, measure: measureMixed, peers: []string{"hubbub", "beside"},
 		compared: []string{"CPU s a million", "p99 ms", "kick until closed, p99 ms"},
 	},
@@ -353,6 +357,61 @@ func measureStorm(_ *contest, o contestant, p *process, f *figures) error {
 		return err
 	}
 	return nil
+}
+
+// measureRush has a room in which all is well, and then a storm on another room.
+func measureRush(_ *contest, o contestant, p *process, f *figures) error {
+	const rate, viewers = 20, 200
+	chat, _, err := join(o, p, loadSpec{Viewers: viewers}, 20*time.Second)
+	if err != nil {
+		return err
+	}
+	defer chat.close()
+	calm, err := chat.open(p, rate*viewers, length(2), 5*time.Second)
+	if err != nil {
+		return err
+	}
+	rooms, err := createRooms(p, 1, "")
+	if err != nil {
+		return err
+	}
+	n := atMost(19_000)
+	spec := loadSpec{Viewers: n, Sample: n, Window: n, Wire: o.wire}
+	if spec.Tokens, err = mintEach(p, rooms, n); err != nil {
+		return err
+	}
+	storm, err := startLoad(p, spec)
+	if err != nil {
+		return err
+	}
+	defer storm.close()
+	type outcome struct {
+		phase
+		err error
+	}
+	meanwhile := make(chan outcome, 1)
+	go func() {
+		s, err := chat.open(p, rate*viewers, 2*time.Second, 10*time.Second) // so long a storm is for certain
+		meanwhile <- outcome{s, err}
+	}()
+	took, stormErr := storm.join(60 * time.Second)
+	during := <-meanwhile
+	if during.err != nil {
+		return during.err
+	}
+	f.set("before: p99 ms", calm.P99)
+	f.set("in the storm: p50 ms", during.P50)
+	f.set("in the storm: p99 ms", during.P99)
+	f.set("in the storm: max ms", during.Max)
+	f.set("in the storm: load late, p99 ms", during.Late)
+	f.set("in the storm: missing", float64(during.Missing))
+	f.set("served, %", float64(storm.shared.joined.Load())/float64(n)*100)
+	f.set("s until the last", took.Seconds())
+	f.set("refused or reset, then tried again", float64(storm.shared.refused.Load()))
+	if stormErr != nil && storm.shared.joined.Load() < int64(n)/2 {
+		return stormErr
+	}
+	return chat.check()
 }
 
 // atMost is n, or what the limit on open files lets a server of this machine
