@@ -33,16 +33,17 @@ type flapping struct {
 
 const (
 	// shortLived is the age below which a connection's end counts. A page that is
-	// left or loaded again soon counts too, which is what flapsFree is for; a token of
+	// left or loaded again soon counts too, and a test suite that comes and goes as
+	// one user, which is what flapsFree is for; a token of
 	// one minute, which makes an SDK change its connection each 30 s, does not.
 	shortLived = 10 * time.Second
 
-	flapsFree  = 10              // short connections that the bucket holds without consequences
-	flapDrains = 2 * time.Second // and in this time one of them is forgotten
-	flapsMost  = flapsFree + 7   // more are not held, so that a user is in the clear after half a minute
+	flapsFree  = 30            // short connections that the bucket holds without consequences
+	flapDrains = time.Second   // and in this time one of them is forgotten
+	flapsMost  = flapsFree + 7 // more are not held, so that a user is in the clear after 37 seconds
 
 	// With each one more the delay doubles. A client that cannot be stopped so comes to
-	// rest at a connection each two seconds, which is what the bucket drains.
+	// rest at a connection a second, which is what the bucket drains.
 	flapFirst   = 100 * time.Millisecond
 	flapLongest = 5 * time.Second // half of what a handshake may wait: socket.Config.LineTimeout
 

@@ -16,9 +16,9 @@ import (
 func TestTheDelayGrowsAndIsForgotten(t *testing.T) {
 	f, now := newFlapping(), time.Unix(1_800_000_000, 0)
 	const room, user = ivschat.ARN("room"), "alice"
-	for i, want := range []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond, 1600 * time.Millisecond,
-		3200 * time.Millisecond, 5 * time.Second, 5 * time.Second, 5 * time.Second} {
+	for i, want := range append(make([]time.Duration, flapsFree+1),
+		100*time.Millisecond, 200*time.Millisecond, 400*time.Millisecond, 800*time.Millisecond, 1600*time.Millisecond,
+		3200*time.Millisecond, 5*time.Second, 5*time.Second, 5*time.Second) {
 		if got := f.delay(room, user, now); got != want {
 			t.Errorf("after %d short connections: %v, want %v", i, got, want)
 		}
@@ -28,7 +28,7 @@ func TestTheDelayGrowsAndIsForgotten(t *testing.T) {
 		t.Error("somebody else is delayed")
 	}
 	for _, c := range []struct{ after, want time.Duration }{
-		{time.Second, 5 * time.Second}, {2 * time.Second, 3200 * time.Millisecond}, {12 * time.Second, 100 * time.Millisecond}, {14 * time.Second, 0}, {time.Hour, 0},
+		{flapDrains / 2, 5 * time.Second}, {flapDrains, 3200 * time.Millisecond}, {6 * flapDrains, 100 * time.Millisecond}, {7 * flapDrains, 0}, {time.Hour, 0},
 	} {
 		if got := f.delay(room, user, now.Add(c.after)); got != c.want {
 			t.Errorf("%v later: %v, want %v", c.after, got, c.want)

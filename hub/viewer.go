@@ -94,7 +94,7 @@ func (h *Hub) Closed(c *socket.Conn, end socket.End) {
 		reason = goneReason(end.Reason)
 	}
 	if end.Age < shortLived {
-		h.flapping.note(v.room.arn, v.userID, h.now())
+		h.flapping.note(v.room.arn, v.sender.UserID, h.now())
 	}
 	h.exit(v.room)
 	h.metrics.went(reason)
