@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 )
@@ -55,4 +56,16 @@ func kernelAdvice(root string, viewers int, files uint64) (list []advice) {
 		}
 	}
 	return list
+}
+
+// leaveOneRunning gives a server that has one processor two threads to run Go on.
+// Whoever waits in a system call that is no waiting for the network, above all for
+// the disk, keeps its thread for up to 10 ms, and nobody else would be served. Chat
+// logs wait for the disk a hundred times a second. Without them one thread is
+// better: the two cost a handshake a third more. GOMAXPROCS, if it is set, is left
+// as it is.
+func leaveOneRunning() {
+	if runtime.GOMAXPROCS(0) == 1 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(2)
+	}
 }

@@ -28,6 +28,9 @@ type Options struct {
 	// Open makes the destination of a configuration.
 	Open func(*ivschat.LoggingConfiguration) (Destination, error)
 
+	// Begins is called once, when the first record of this run is to be written; nil is fine.
+	Begins func()
+
 	Retry   Retry
 	Log     *slog.Logger          // nil discards
 	Metrics prometheus.Registerer // nil keeps them unregistered
@@ -49,6 +52,7 @@ type Log struct {
 	retry         Retry
 	log           *slog.Logger
 	metrics       *metrics
+	begins        func() // once
 
 	// Shared.
 	queue   *queue
@@ -70,6 +74,11 @@ func New(ctx context.Context, o Options) (*Log, error) {
 		outbox: o.Outbox, configuration: o.Configuration, open: o.Open, retry: o.Retry, log: o.Log,
 		queue: newQueue(), written: make(chan struct{}), deliveries: map[ivschat.ARN]*delivery{},
 	}
+	l.begins = sync.OnceFunc(func() {
+		if o.Begins != nil {
+			o.Begins()
+		}
+	})
 	if l.retry.Timeout == 0 {
 		l.retry.Timeout = 10 * time.Second
 	}

@@ -2,7 +2,6 @@ package chatlog
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/klauspost/compress/gzip"
 
 	"hubbub/ivschat"
 )
@@ -112,9 +112,11 @@ var compressors = sync.Pool{New: func() any { return gzip.NewWriter(io.Discard) 
 // does not wait until the last of them is done.
 var compressing = make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))
 
-// compressAtOnce is how many bytes of lines are compressed, in less than half a
-// millisecond, before whoever waits for the processor goes first.
-const compressAtOnce = 32 << 10
+// compressAtOnce is how many bytes of lines are compressed, in a fraction of a
+// millisecond, before whoever waits for the processor goes first: for as long as it
+// took, since a kernel does not let others in before a thread rests or its time, a
+// few milliseconds, is over.
+const compressAtOnce = 16 << 10
 
 // compress makes the content of an object: lines, each ended.
 func compress(entries []Entry) []byte {
@@ -124,12 +126,13 @@ func compress(entries []Entry) []byte {
 	w := compressors.Get().(*gzip.Writer)
 	defer compressors.Put(w)
 	w.Reset(&b)
-	for i, done := 0, 0; i < len(entries); i++ { // a buffer takes everything: no error can come
-		_, _ = w.Write(entries[i].Line)
+	began, done := time.Now(), 0
+	for _, e := range entries { // a buffer takes everything: no error can come
+		_, _ = w.Write(e.Line)
 		_, _ = w.Write(endOfLine)
-		if done += len(entries[i].Line); done >= compressAtOnce {
-			done = 0
-			runtime.Gosched()
+		if done += len(e.Line); done >= compressAtOnce {
+			time.Sleep(min(time.Since(began), time.Millisecond))
+			began, done = time.Now(), 0
 		}
 	}
 	_ = w.Close()

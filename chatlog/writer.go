@@ -43,6 +43,7 @@ func (l *Log) write() {
 		if len(records) == 0 {
 			continue
 		}
+		l.begins()
 		began := time.Now()
 		l.store(records)
 		clear(records) // let go of the frames
@@ -195,16 +196,17 @@ func keyOf(of []*wanted) string {
 	}
 	ids := make([]string, len(of))
 	for i, w := range of {
-		n, _ := w.arn.Parse() // it is one of the registry
-		ids[i] = n.ID
+		ids[i] = w.arn.ID()
 	}
 	slices.Sort(ids)
 	return readerOf(of[0].arn, strings.Join(ids, between))
 }
 
+// readerOf takes the ARN apart by itself: it is one of the registry, and this is
+// done for each room and batch.
 func readerOf(arn ivschat.ARN, ids string) string {
-	n, _ := arn.Parse()
-	return n.Region + "." + n.Account + "." + ids
+	part := strings.SplitN(string(arn), ":", 6)
+	return part[3] + "." + part[4] + "." + ids
 }
 
 // Readers are the configurations, as readers of the outbox, that get the batches of

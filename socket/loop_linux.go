@@ -133,6 +133,10 @@ func newLoop(s *Server, index int) (*loop, error) {
 	return &loop{server: s, index: index, poll: p, begun: time.Now(), buffer: make([]byte, bufferBytes)}, nil
 }
 
+// loopsWanted is one for each processor that the process may use. GOMAXPROCS may
+// be more, to let something else wait in a system call.
+func loopsWanted() int { return min(runtime.GOMAXPROCS(0), runtime.NumCPU()) }
+
 // startLoops makes one loop for each processor.
 func (s *Server) startLoops() bool {
 	s.mu.Lock()
@@ -141,7 +145,7 @@ func (s *Server) startLoops() bool {
 		return true
 	}
 	var loops []*loop
-	for i := range runtime.GOMAXPROCS(0) {
+	for i := range loopsWanted() {
 		l, err := newLoop(s, i)
 		if err != nil {
 			s.config.Log.Warn("no event loops: each connection gets a goroutine", "err", err)

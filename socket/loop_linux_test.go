@@ -522,7 +522,7 @@ func TestConnectionsAreDealtOutEvenly(t *testing.T) {
 		<-served
 	}()
 	const each = 10
-	loops := runtime.GOMAXPROCS(0)
+	loops := loopsWanted()
 	for range each * loops {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {

@@ -40,6 +40,7 @@ func serve(ctx context.Context, c hubbub.Config, ready func(*hubbub.Server) erro
 	signal.Notify(signals, syscall.SIGTERM, os.Interrupt, syscall.SIGHUP)
 	defer signal.Stop(signals)
 
+	shortened := shortTurns()
 	sayMemory := limitMemory()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,6 +76,9 @@ func serve(ctx context.Context, c hubbub.Config, ready func(*hubbub.Server) erro
 	}
 
 	sayMemory(s.Log())
+	if shortened != nil {
+		s.Log().Debug("turns of threads stay as the system has them", "err", shortened)
+	}
 	took := time.Since(started)
 	s.Log().Info("ready", "took", took, "api", s.APIURL(), "messaging", s.MessagingURL(), "admin", s.AdminURL())
 	err := ready(s)
