@@ -127,8 +127,8 @@ func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) e
 	l, err := chatlog.New(ctx, chatlog.Options{
 		Outbox: outbox, Configuration: s.registry.LoggingConfiguration, Open: s.destinations.Open,
 		Begins: leaveOneRunning,
-		Retry: chatlog.Retry{Timeout: c.Retry.Timeout, MaxPause: c.Retry.MaxPause},
-		Log:   s.log, Metrics: metrics,
+		Retry:  chatlog.Retry{Timeout: c.Retry.Timeout, MaxPause: c.Retry.MaxPause},
+		Log:    s.log, Metrics: metrics,
 	})
 	if err != nil {
 		return err
