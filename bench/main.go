@@ -151,6 +151,12 @@ func benchFanOut(binary, dir string) error {
 			return err
 		}
 		measured.Parts = append(measured.Parts, p)
+		if *save == "" {
+			continue
+		}
+		if err := measured.save(*save); err != nil { // also if the next is interrupted
+			return err
+		}
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ var scenarios = []scenario{
 		compared: []string{"1/s: CPU s a million", "1/s: p99 ms", "3/s: CPU s a million", "3/s: p99 ms"},
 	},
 	{
-		name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read; then 100 and 500 that stop, of a room with 20 more", usual: 1, measure: measureSlow, quick: few,
+		name: "slow", title: "slow readers: 200 viewers, 500 messages/s, of them none, 1 % and 5 % that stop to read; then 100 and 500 that stop, of a room with 20 more", usual: 1, measure: measureSlow, peers: []string{"hubbub", "beside", "floor", "centrifuge", "gorilla"},
 		compared: []string{"5 %: CPU s a million", "5 %: p99 ms", "5 % ÷ none, p99", "RSS KiB a slow reader's own", "kernel KiB a slow reader"},
 	},
 	{
