@@ -188,8 +188,9 @@ func measureRoom(_ *contest, o contestant, p *process, f *figures) error {
 	if _, err := l.closed(p, 8, length(0.3)); err != nil { // warm
 		return err
 	}
+	ended := profiled(o, p, "room", length(2))
 	s, err := l.closed(p, 8, length(2))
-	if err != nil {
+	if err = errors.Join(err, <-ended); err != nil {
 		return err
 	}
 	f.set("deliveries/s", s.Rate)
@@ -202,6 +203,17 @@ func measureRoom(_ *contest, o contestant, p *process, f *figures) error {
 	}
 	f.phase("50/s", s)
 	return l.check()
+}
+
+// profiled keeps a profile of what Hubbub does meanwhile, if -profiles asks for it.
+func profiled(o contestant, p *process, name string, length time.Duration) (ended <-chan error) {
+	done := make(chan error, 1)
+	if *profiles == "" || o.name != "hubbub" {
+		done <- nil
+		return done
+	}
+	go func() { done <- saveProfile(p, name, length) }()
+	return done
 }
 
 // held is what a rate must fulfil: nothing missing half a second after the last
@@ -218,9 +230,9 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 		l.close()
 		return err
 	}
-	growth := 1.3
+	growth, finer := 1.3, 1.07
 	if *quick {
-		growth = 1.6
+		growth, finer = 1.6, 0
 	}
 	most, rate := 0.0, saturated.Rate/2
 	var at phase
@@ -234,7 +246,11 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 		if most == 0 && rate > saturated.Rate/10 { // not even what the closed loop had at half
 			tries, rate = 0, rate/2
 		}
-		if tries++; tries == 1 { // once more, on a fresh load: the first may have met a busy machine
+		if tries++; tries == 2 && finer > 0 && most > 0 { // what lies between
+			growth, finer = finer, 0
+			tries, rate = 0, most*growth
+		}
+		if tries < 2 { // once more, on a fresh load: the first may have met a busy machine
 			l.close()
 			if p, err = c.again(o, p); err != nil {
 				return err
@@ -258,11 +274,12 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 	}
 	defer l.close()
 	for _, part := range []float64{0.5, 0.8} {
+		name := fmt.Sprintf("%.0f %%", part*100)
+		ended := profiled(o, p, fmt.Sprintf("open-%.0f", part*100), length(2))
 		s, err := l.open(p, part*most, length(2), 3*time.Second)
-		if err != nil {
+		if err = errors.Join(err, <-ended); err != nil {
 			return err
 		}
-		name := fmt.Sprintf("%.0f %%", part*100)
 		f.set(name+": CPU s a million", s.Cost)
 		f.set(name+": p50 ms", s.P50)
 		f.set(name+": p99 ms", s.P99)
