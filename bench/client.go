@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -23,10 +24,7 @@ const padding = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"
 
 // sendMessage sends a message whose content has its number and a time.
 func sendMessage(conn net.Conn, seq int, stamp time.Time) error {
-	body := fmt.Sprintf(`{"Action":"SEND_MESSAGE","RequestId":"0c5b6b43-9c2e-4f5e-8a05-1f21d7d3f5ac","Content":"@%d@%d@%s"}`, seq, stamp.UnixNano(), padding)
-	frame := []byte{0x81, 0x80 | 126, 0, 0, 0, 0, 0, 0} // a mask of zeros changes nothing
-	binary.BigEndian.PutUint16(frame[2:], uint16(len(body)))
-	_, err := conn.Write(append(frame, body...))
+	_, err := conn.Write(ivsWire{}.message(nil, 0, uint32(seq), stamp.UnixNano()))
 	return err
 }
 
@@ -70,7 +68,8 @@ func readText(r *bufio.Reader, payload []byte) ([]byte, error) {
 	}
 }
 
-// upgrade opens a WebSocket with the token as sub-protocol.
+// upgrade opens a WebSocket with the token as sub-protocol. Of wss any
+// certificate will do.
 func upgrade(address, token string) (net.Conn, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -80,26 +79,40 @@ func upgrade(address, token string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	var key [16]byte
-	_, _ = rand.Read(key[:])
-	if _, err := fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
-		u.Host, base64.StdEncoding.EncodeToString(key[:]), token); err != nil {
+	if u.Scheme == "wss" {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	c := &upgraded{conn, bufio.NewReaderSize(conn, 512)}
+	if err := c.shakeHands(u.Host, token); err != nil {
+		conn.Close()
 		return nil, err
 	}
-	// Byte by byte, so that nothing behind the head is lost; it is short.
-	var head []byte
-	var b [1]byte
-	for !bytes.HasSuffix(head, []byte("\r\n\r\n")) {
-		if _, err := conn.Read(b[:]); err != nil {
-			return nil, err
-		}
-		head = append(head, b[0])
+	return c, nil
+}
+
+// upgraded is a connection whose frames may have come in one read with the head.
+type upgraded struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (c *upgraded) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+func (c *upgraded) shakeHands(host, token string) error {
+	var key [16]byte
+	_, _ = rand.Read(key[:])
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n",
+		host, base64.StdEncoding.EncodeToString(key[:]), token); err != nil {
+		return err
 	}
-	if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
-		conn.Close()
-		return nil, fmt.Errorf("refused: %s", bytes.SplitN(head, []byte("\r\n"), 2)[0])
+	response, err := http.ReadResponse(c.r, nil) // takes the head and nothing behind it
+	if err != nil {
+		return err
 	}
-	return conn, nil
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		return fmt.Errorf("refused: %s", response.Status)
+	}
+	return nil
 }
 
 // mintTokens gets n tokens for a room.

@@ -1,21 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
 	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
@@ -74,18 +69,16 @@ func measureTLS(binaryPath, data string, flags []string) (f figures, err error) 
 		return f, err
 	}
 	defer p.stop()
-	to, err := url.Parse(p.Messaging)
-	if err != nil {
-		return f, err
-	}
 	idle, cpu, begun := p.anonymous(), p.cpu(), time.Now()
-	viewers := make([]net.Conn, tlsViewers)
+	conns := make([]net.Conn, tlsViewers)
+	var reading sync.WaitGroup
 	defer func() {
-		for _, c := range viewers {
+		for _, c := range conns {
 			if c != nil {
 				_ = c.Close()
 			}
 		}
+		reading.Wait() // which ends with them
 	}()
 	var next atomic.Int64
 	var joining sync.WaitGroup
@@ -93,12 +86,12 @@ func measureTLS(binaryPath, data string, flags []string) (f figures, err error) 
 	for range cap(errs) {
 		joining.Go(func() {
 			for i := int(next.Add(1)) - 1; i < tlsViewers; i = int(next.Add(1)) - 1 {
-				c, err := dialViewer(to, tokens[i])
+				c, err := upgrade(p.Messaging, tokens[i])
 				if err != nil {
 					errs <- err
 					return
 				}
-				viewers[i] = c
+				conns[i] = c
 			}
 		})
 	}
@@ -114,60 +107,24 @@ func measureTLS(binaryPath, data string, flags []string) (f figures, err error) 
 	f.set("RSS KiB a viewer", (p.anonymous()-idle)/tlsViewers)
 
 	var got atomic.Int64
-	var reading sync.WaitGroup
-	for _, c := range viewers {
+	for _, c := range conns {
 		reading.Go(func() { countMessages(c, &got) })
 	}
-	defer reading.Wait()
-	messages := int64(length(3).Seconds() * tlsRate)
+	messages := int(length(3).Seconds() * tlsRate)
 	cpu = p.cpu()
 	tick := time.NewTicker(time.Second / tlsRate)
 	defer tick.Stop()
-	w := wireOf(&loadSpec{Wire: "hubbub"})
 	for n := range messages {
-		<-tick.C
-		if _, err := viewers[0].Write(w.message(nil, 0, uint32(n), 0)); err != nil {
+		if err := sendMessage(conns[0], n, <-tick.C); err != nil {
 			return f, err
 		}
 	}
-	if err := await(10*time.Second, func() (bool, error) { return got.Load() >= messages*tlsViewers, nil }); err != nil {
-		err = fmt.Errorf("%d of %d deliveries: %w", got.Load(), messages*tlsViewers, err)
-		for _, c := range viewers { // reading ends with them
-			_ = c.Close()
-		}
-		return f, err
+	want := int64(messages) * tlsViewers
+	if err := await(10*time.Second, func() (bool, error) { return got.Load() >= want, nil }); err != nil {
+		return f, fmt.Errorf("%d of %d deliveries: %w", got.Load(), want, err)
 	}
-	f.set("CPU µs a delivery", float64((p.cpu()-cpu).Microseconds())/float64(messages*tlsViewers))
-	for _, c := range viewers {
-		_ = c.Close()
-	}
+	f.set("CPU µs a delivery", float64((p.cpu()-cpu).Microseconds())/float64(want))
 	return f, nil
-}
-
-// dialViewer makes a connection of a viewer.
-func dialViewer(to *url.URL, token string) (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", to.Host, 10*time.Second)
-	if err != nil {
-		return nil, err
-	}
-	if to.Scheme == "wss" {
-		c = tls.Client(c, &tls.Config{InsecureSkipVerify: true}) // of a certificate that was made for this run
-	}
-	request := "GET / HTTP/1.1\r\nHost: " + to.Host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n" +
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: " + token + "\r\n\r\n"
-	_, err = io.WriteString(c, request)
-	var r *http.Response
-	if err == nil {
-		r, err = http.ReadResponse(bufio.NewReaderSize(c, 512), nil)
-	}
-	if err == nil && r.StatusCode != http.StatusSwitchingProtocols {
-		err = errors.New(r.Status)
-	}
-	if err != nil {
-		_ = c.Close()
-		return nil, err
-	}
-	return c, nil
 }
 
 // countMessages reads until the connection ends.
