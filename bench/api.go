@@ -70,7 +70,7 @@ func benchAPI(binaryPath, dir string) error {
 					body = fmt.Sprintf(body, p.RoomARN)
 				}
 				profile := ""
-				if *profiles != "" && s.name == "hubbub" {
+				if s.name == "hubbub" {
 					profile = "api-" + op.name
 				}
 				f, err := measureOperation(p, "/"+op.name, body, profile)
@@ -96,8 +96,7 @@ func benchAPI(binaryPath, dir string) error {
 
 type operationFigures struct{ rate, cost, p50, p99 float64 }
 
-// measureOperation repeats one request; a profile of the server is kept under that
-// name, unless it is "".
+// measureOperation repeats one request; the profile is named as in profiled.
 func measureOperation(p *process, path, body, profile string) (f operationFigures, err error) {
 	r, err := signed(p, path, body)
 	if err != nil {
@@ -126,19 +125,13 @@ func measureOperation(p *process, path, body, profile string) (f operationFigure
 			failed = errors.Join(failed, err)
 		})
 	}
-	if profile != "" {
-		workers.Go(func() {
-			if err := saveProfile(p, profile, runLength(2)); err != nil {
-				fmt.Fprintln(os.Stderr, "bench: profile:", err)
-			}
-		})
-	}
+	ended := profiled(p, profile, runLength(2))
 	workers.Wait()
-	if failed != nil {
-		return f, failed
-	}
 	f.rate = float64(len(all)) / time.Since(begun).Seconds()
 	f.cost = float64((p.cpu() - cpu).Microseconds()) / float64(len(all))
+	if err := errors.Join(failed, <-ended); err != nil {
+		return f, err
+	}
 	f.p50, f.p99 = percentile(all, 0.5), percentile(all, 0.99)
 	return f, nil
 }

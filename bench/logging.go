@@ -115,7 +115,7 @@ func measureLogging(binaryPath, data string, s shape, name string, flags []strin
 	if err != nil {
 		return f, err
 	}
-	if f.steadyFigures, err = runSteady(p, rooms, profileOf("logging", s, name)); err != nil {
+	if f.steadyFigures, err = runSteady(p, rooms, s.profile("logging", name)); err != nil {
 		return f, err
 	}
 	ended := time.Now()

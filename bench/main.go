@@ -39,7 +39,7 @@ var (
 	save     = flag.String("save", "", "folder to write results.md, results.json and chart.svg to")
 	beside   = flag.String("beside", "", "another hubbub, built before, measured in turn with this one")
 
-	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of api, logging and review, which cost some of what is measured")
+	profiles = flag.String("profiles", "", "folder for CPU profiles of the servers of api, room, open, logging and review, which cost some of what is measured")
 )
 
 // runLength is the length of one timed run.
@@ -48,14 +48,6 @@ func runLength(usual float64) time.Duration {
 		usual = *seconds
 	}
 	return time.Duration(usual * float64(time.Second))
-}
-
-// profileOf names the profile of a run; "" if none is to be taken.
-func profileOf(part string, s shape, variant string) string {
-	if *profiles == "" {
-		return ""
-	}
-	return strings.ReplaceAll(fmt.Sprint(part, "-", s.rooms, "-", variant), " ", "-")
 }
 
 func main() {

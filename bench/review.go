@@ -87,7 +87,7 @@ func measureReview(binaryPath, data string, s shape, name, handlers, handler str
 	if err != nil {
 		return f, err
 	}
-	if f.steadyFigures, err = runSteady(p, rooms, profileOf("review", s, name)); err != nil {
+	if f.steadyFigures, err = runSteady(p, rooms, s.profile("review", name)); err != nil {
 		return f, err
 	}
 	f.cpu = float64((p.cpu() - f.used).Microseconds()) / float64(f.messages)

@@ -188,7 +188,7 @@ func measureRoom(_ *contest, o contestant, p *process, f *figures) error {
 	if _, err := l.closed(p, 8, length(0.3)); err != nil { // warm
 		return err
 	}
-	ended := profiled(o, p, "room", length(2))
+	ended := profiled(p, o.profile("room"), length(2))
 	s, err := l.closed(p, 8, length(2))
 	if err = errors.Join(err, <-ended); err != nil {
 		return err
@@ -203,17 +203,6 @@ func measureRoom(_ *contest, o contestant, p *process, f *figures) error {
 	}
 	f.phase("50/s", s)
 	return l.check()
-}
-
-// profiled keeps a profile of what Hubbub does meanwhile, if -profiles asks for it.
-func profiled(o contestant, p *process, name string, length time.Duration) (ended <-chan error) {
-	done := make(chan error, 1)
-	if *profiles == "" || o.name != "hubbub" {
-		done <- nil
-		return done
-	}
-	go func() { done <- saveProfile(p, name, length) }()
-	return done
 }
 
 // held is what a rate must fulfil: nothing missing half a second after the last
@@ -275,7 +264,7 @@ func measureOpen(c *contest, o contestant, p *process, f *figures) error {
 	defer l.close()
 	for _, part := range []float64{0.5, 0.8} {
 		name := fmt.Sprintf("%.0f %%", part*100)
-		ended := profiled(o, p, fmt.Sprintf("open-%.0f", part*100), length(2))
+		ended := profiled(p, o.profile(fmt.Sprintf("open-%.0f", part*100)), length(2))
 		s, err := l.open(p, part*most, length(2), 3*time.Second)
 		if err = errors.Join(err, <-ended); err != nil {
 			return err

@@ -9,8 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -56,8 +54,9 @@ type steadyFigures struct {
 	used          time.Duration // processor time of the server before the load
 }
 
-// run brings viewers into the rooms and sends. It returns when everything has
-// been delivered to every viewer, and fails if something was not.
+// runSteady brings viewers into the rooms and sends. It returns when everything
+// has been delivered to every viewer, and fails if something was not. The profile
+// is named as in profiled.
 func runSteady(p *process, rooms []string, profile string) (f steadyFigures, err error) {
 	l := &steady{}
 	defer l.close()
@@ -86,15 +85,8 @@ func runSteady(p *process, rooms []string, profile string) (f steadyFigures, err
 			l.readers.Go(func() { l.read(c, begun.Add(steadyWarmUp), f.messages) })
 		}
 	}
-	if profile != "" {
-		var profiling sync.WaitGroup
-		defer profiling.Wait()
-		profiling.Go(func() {
-			if err := saveProfile(p, profile, length); err != nil {
-				fmt.Fprintln(os.Stderr, "bench: profile:", err)
-			}
-		})
-	}
+	ended := profiled(p, profile, length)
+	defer func() { err = errors.Join(err, <-ended) }()
 	late := make([]time.Duration, 0, f.messages)
 	for i := range f.messages {
 		due := begun.Add(time.Duration(i) * time.Second / steadyRate)
@@ -236,25 +228,4 @@ func (p *process) metric(name, label string) (sum float64, err error) {
 		return 0, errors.New("the server has no metric " + name)
 	}
 	return sum, nil
-}
-
-// saveProfile takes a CPU profile of the server for so long.
-func saveProfile(p *process, name string, length time.Duration) error {
-	response, err := http.Get(fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", p.Admin, max(1, int(length.Seconds()))))
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return errors.New(response.Status)
-	}
-	if err := os.MkdirAll(*profiles, 0o755); err != nil {
-		return err
-	}
-	file, err := os.Create(filepath.Join(*profiles, name+".pprof"))
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(file, response.Body)
-	return errors.Join(err, file.Close())
 }
