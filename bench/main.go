@@ -5,8 +5,8 @@
 //	cd bench && go run .                      everything, about twenty minutes
 //	cd bench && go run . -quick               shorter and once, about four
 //	cd bench && go run . -only room,open      parts: start, api, idle, room, open,
-//	                                          crowd, rooms, slow, storm, rush, mixed,
-//	                                          logging, review
+//	                                          crowd, scale, rooms, slow, storm, rush,
+//	                                          mixed, tls, logging, review
 //	cd bench && go run . -peers hubbub,merged fewer servers
 //	cd bench && go run . -runs 5 -save results
 //
@@ -92,7 +92,7 @@ func bench() error {
 		usual int
 		run   func(binary, dir string) error
 	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"tls", 1, benchTLS}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
-		if part.name != "" && !chosen(part.name) || *quick && *only == "" && (part.name == "api" || part.name == "tls" || part.name == "logging" || part.name == "review") {
+		if part.name != "" && !chosen(part.name) || *quick && *only == "" && slices.Contains([]string{"api", "tls", "logging", "review"}, part.name) {
 			continue
 		}
 		*runs = part.usual
