@@ -146,14 +146,15 @@ func (b *Bucket) loaded(ctx context.Context, stream jetstream.Stream, got, want 
 	return b.engine.damaged(fmt.Sprintf("%d of %d entries of %s can be read", got, want, b.name))
 }
 
-// full says what NATS means when the store or its disk has no room.
-func full(api *jetstream.APIError) error {
-	switch {
-	case api.ErrorCode == 10023, api.ErrorCode == 10047, // insufficient resources, storage resources exceeded
-		strings.Contains(api.Description, "no space left on device"):
+// full says what NATS means when the store or its disk has no room. Other errors
+// pass through.
+func full(err error) error {
+	var api *jetstream.APIError
+	if errors.As(err, &api) && (api.ErrorCode == 10023 || api.ErrorCode == 10047 || // insufficient resources, storage resources exceeded
+		strings.Contains(api.Description, "no space left on device")) {
 		return fmt.Errorf("the store is full; make room on its disk and restart: %w", api)
 	}
-	return api
+	return err
 }
 
 // Get reads a key from the store itself: ErrNotFound if it is not there.
@@ -218,7 +219,7 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int,
 	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
 		return 0, lost
 	case errors.As(err, &api):
-		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, full(api))
+		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, full(err))
 	}
 	after, cancelRead := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancelRead()

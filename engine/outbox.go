@@ -408,7 +408,7 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 			return nil
 		case errors.As(err, &api):
 			if !noRoom(api) || o.batches == 0 {
-				return full(api)
+				return full(err)
 			}
 			if err := o.trim(ctx, size); err != nil {
 				return err

@@ -62,12 +62,8 @@ func (o *Outbox) mark(ctx context.Context) error {
 		return fmt.Errorf("write marks: %w", err)
 	}
 	ack, err := o.engine.js.Publish(ctx, outboxMarksSubject, b)
-	var api *jetstream.APIError
-	switch {
-	case errors.As(err, &api):
-		return fmt.Errorf("write marks: %w", full(api))
-	case err != nil:
-		return fmt.Errorf("write marks: %w", err)
+	if err != nil {
+		return fmt.Errorf("write marks: %w", full(err))
 	}
 	o.engine.guard.wrote(outboxMarksStream, ack.Sequence, 0)
 	o.marked = b

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -252,13 +251,8 @@ func (o *Outbox) purge(ctx context.Context, upTo uint64) error {
 		return err
 	}
 	o.purging = true
-	err := o.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo))
-	var api *jetstream.APIError
-	switch {
-	case errors.As(err, &api):
-		return fmt.Errorf("purge: %w", full(api))
-	case err != nil:
-		return fmt.Errorf("purge: %w", err)
+	if err := o.stream.Purge(ctx, jetstream.WithPurgeSequence(upTo)); err != nil {
+		return fmt.Errorf("purge: %w", full(err))
 	}
 	if err := o.look(ctx); err != nil {
 		return err
