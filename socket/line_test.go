@@ -45,6 +45,16 @@ func (g *gate) handshake(u *socket.Upgrade) {
 	u.Accept(name, nil)
 }
 
+// wantAsked checks whom the Handler was asked about so far, and in which order.
+func (g *gate) wantAsked(t *testing.T, want ...string) {
+	t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !slices.Equal(g.asked, want) {
+		t.Errorf("the Handler was asked about %v, want %v", g.asked, want)
+	}
+}
+
 func (g *gate) set(e *echo) { e.handshake = g.handshake }
 
 // ask sends a request and does not wait for its answer.
@@ -89,13 +99,11 @@ func TestRequestsWaitInLine(t *testing.T) {
 			c.wantStatus(101)
 		}
 		s.reaches(t, waitingMetric, "", 0)
+		g.wantAsked(t, want...)
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.most != 1 {
 			t.Errorf("%d requests were with the Handler at a time, want 1", g.most)
-		}
-		if !slices.Equal(g.asked, want) {
-			t.Errorf("asked in the order %v", g.asked)
 		}
 	})
 }
@@ -113,11 +121,7 @@ func TestWhoWaitsTooLongInLineIsRefused(t *testing.T) {
 		close(g.open)
 		first.wantStatus(101) // the Handler has it: its own time is longer
 		s.ask(t, "third").wantStatus(101)
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if !slices.Equal(g.asked, []string{"first", "third"}) {
-			t.Errorf("the Handler was asked about %v", g.asked)
-		}
+		g.wantAsked(t, "first", "third")
 	})
 }
 
@@ -133,11 +137,7 @@ func TestWhoGoesLeavesTheLine(t *testing.T) {
 		close(g.open)
 		first.wantStatus(101)
 		s.ask(t, "third").wantStatus(101)
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		if !slices.Equal(g.asked, []string{"first", "third"}) {
-			t.Errorf("the Handler was asked about %v", g.asked)
-		}
+		g.wantAsked(t, "first", "third")
 	})
 }
 
@@ -161,9 +161,7 @@ func TestCloseEndsTheLine(t *testing.T) {
 		case <-time.After(patience):
 			t.Fatal("Close waits for the line")
 		}
-		if len(g.asked) != 1 { // nothing runs any more
-			t.Errorf("the Handler was asked about %v", g.asked)
-		}
+		g.wantAsked(t, "first")
 	})
 }
 

@@ -122,6 +122,27 @@ func (s *still) got(fd int) string {
 	}
 }
 
+// wantAll reads until the peer has as many bytes as wanted, while the loop
+// writes what the kernel takes, and checks that it is these.
+func (s *still) wantAll(c *Conn, peer int, want string) {
+	s.t.Helper()
+	got := ""
+	for len(got) < len(want) {
+		more := s.got(peer)
+		if more == "" {
+			s.t.Fatalf("%d bytes came, want %d; ended: %v", len(got), len(want), c.ending())
+		}
+		got += more
+		for _, e := range s.poll.events[:s.poll.look()] {
+			s.event(e)
+		}
+		s.turn()
+	}
+	if got != want {
+		s.t.Error("it got something else")
+	}
+}
+
 func wire(texts ...string) string {
 	var all strings.Builder
 	for _, text := range texts {
@@ -329,7 +350,7 @@ func TestWhoReadsLateGetsEverything(t *testing.T) {
 	prompt, promptPeer := s.connect()
 	g.Add(late)
 	g.Add(prompt)
-	want, got, gotPrompt := "", "", ""
+	want, gotPrompt := "", ""
 	for i := range 600 {
 		text := strings.Repeat(fmt.Sprint(i, " "), 200)
 		g.Send(NewFrame([]byte(text)))
@@ -347,20 +368,7 @@ func TestWhoReadsLateGetsEverything(t *testing.T) {
 	if len(gotPrompt) >= len(want) || len(late.own.section.frames) != 0 {
 		t.Errorf("the section holds %d frames for who is late", len(late.own.section.frames))
 	}
-	for len(got) < len(want) {
-		more := s.got(peer)
-		if more == "" {
-			t.Fatalf("%d bytes came, want %d", len(got), len(want))
-		}
-		got += more
-		for _, e := range s.poll.events[:s.poll.look()] {
-			s.event(e)
-		}
-		s.turn()
-	}
-	if got != want {
-		t.Error("it got something else")
-	}
+	s.wantAll(late, peer, want)
 	if late.own.out != nil || late.own.watched != forInput {
 		t.Error("it is not idle again")
 	}

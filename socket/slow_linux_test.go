@@ -97,21 +97,7 @@ func TestASlowViewerIsNotCutForTwoSecondsButForFive(t *testing.T) {
 				}
 				return
 			}
-			got := ""
-			for len(got) < len(want) {
-				more := s.got(peer)
-				if more == "" {
-					t.Fatalf("%d bytes came, want %d; ended: %v", len(got), len(want), c.ending())
-				}
-				got += more
-				for _, e := range s.poll.events[:s.poll.look()] {
-					s.event(e)
-				}
-				s.turn()
-			}
-			if got != want {
-				t.Error("it got something else")
-			}
+			s.wantAll(c, peer, want)
 			if c.own.fd < 0 || c.own.out != nil || c.own.state.is(blocked) {
 				t.Error("it is not as before")
 			}
