@@ -2,8 +2,8 @@
 // beside floors and other servers, and what chat logs and message review add to a
 // load by the clock, beside the same load without.
 //
-//	cd bench && go run .                      everything, about twenty minutes
-//	cd bench && go run . -quick               shorter and once, about four
+//	cd bench && go run .                      everything, which takes long
+//	cd bench && go run . -quick               shorter and once, about seven minutes
 //	cd bench && go run . -only room,open      parts: start, api, idle, room, open,
 //	                                          crowd, scale, rooms, slow, storm, rush,
 //	                                          mixed, tls, logging, review
@@ -35,7 +35,7 @@ var (
 	seconds  = flag.Float64("seconds", 0, "length of one timed run, the others in ratio; 0 is 2, and 10 of logging and review")
 	viewers  = flag.Int("viewers", 1000, "viewers of the room of room and open")
 	peers    = flag.String("peers", "", "the servers to measure, by commas; empty for all")
-	quick    = flag.Bool("quick", false, "once and shortly, in about four minutes")
+	quick    = flag.Bool("quick", false, "once and shortly, in about seven minutes")
 	save     = flag.String("save", "", "folder to write results.md, results.json and chart.svg to")
 	beside   = flag.String("beside", "", "another hubbub, built before, measured in turn with this one")
 
