@@ -101,7 +101,7 @@ var welcome = template.Must(template.New("welcome").Parse(`Hubbub is ready in {{
 
 AWS CLI:
 
-  export AWS_ACCESS_KEY_ID={{.AccessKeyID}} AWS_SECRET_ACCESS_KEY={{.SecretKey}} AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
+  export AWS_ACCESS_KEY_ID={{.AccessKeyID}} AWS_SECRET_ACCESS_KEY={{.SecretKey}} AWS_SESSION_TOKEN= AWS_REGION={{.Region}} AWS_DEFAULT_REGION={{.Region}}
   aws ivschat list-rooms --endpoint-url {{.API}}
   aws ivschat create-chat-token --endpoint-url {{.API}} --room-identifier {{.RoomARN}} --user-id alice --capabilities SEND_MESSAGE
 
