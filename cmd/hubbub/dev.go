@@ -105,7 +105,9 @@ AWS CLI:
   aws ivschat list-rooms --endpoint-url {{.API}}
   aws ivschat create-chat-token --endpoint-url {{.API}} --room-identifier {{.RoomARN}} --user-id alice --capabilities SEND_MESSAGE
 
-JavaScript, a chat client for a page or Node 22 (npm install amazon-ivs-chat-messaging @aws-sdk/client-ivschat):
+JavaScript, a chat client for a page or, as chat.mjs, for Node 22 (in Node 20: node --experimental-websocket chat.mjs):
+
+  npm install amazon-ivs-chat-messaging @aws-sdk/client-ivschat
 
   import { ChatRoom, SendMessageRequest } from 'amazon-ivs-chat-messaging';
   import { IvschatClient, CreateChatTokenCommand } from '@aws-sdk/client-ivschat';
@@ -113,6 +115,7 @@ JavaScript, a chat client for a page or Node 22 (npm install amazon-ivs-chat-mes
     credentials: { accessKeyId: '{{.AccessKeyID}}', secretAccessKey: '{{.SecretKey}}' } });
   const room = new ChatRoom({ regionOrUrl: '{{.Messaging}}', tokenProvider: () => api.send(new CreateChatTokenCommand({
     roomIdentifier: '{{.RoomARN}}', userId: 'alice', capabilities: ['SEND_MESSAGE'] })) });
+  room.logLevel = 'error'; // by default the SDK prints every step, the chat token too
   room.addListener('message', (m) => console.log(m.sender.userId, m.content));
   room.addListener('connect', () => room.sendMessage(new SendMessageRequest('hello')));
   room.connect();
