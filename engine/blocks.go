@@ -76,7 +76,7 @@ func (g *guard) checkBlocks(ctx context.Context, store string) error {
 			if whole == len(block) {
 				continue
 			}
-			if i < len(numbers)-1 || last < g.of(name).Last {
+			if i < len(numbers)-1 || last < g.highest(name) {
 				return fmt.Errorf("block %d of %s cannot be read from byte %d on", n, name, whole)
 			}
 		}

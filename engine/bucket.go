@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -18,6 +19,7 @@ var (
 	ErrNotFound = errors.New("no such key")
 	ErrLocked   = errors.New("the data folder is in use")
 	ErrUsed     = errors.New("the token was used before")
+	ErrBehind   = errors.New("the bucket was written to meanwhile")
 )
 
 // Entry is a key with its value as of a revision. Revisions grow with each write
@@ -34,14 +36,21 @@ type Bucket struct {
 	engine *Engine
 	name   string
 	kv     jetstream.KeyValue
+	asOf   *uint64 // see AsOf; nil does not care
+}
+
+// AsOf is the same bucket for writes that are to be done only if nothing at all
+// was written to it since a revision: otherwise they come back with ErrBehind, and
+// whatever they were decided on is to be looked at anew.
+func (b *Bucket) AsOf(revision uint64) *Bucket {
+	same := *b
+	same.asOf = &revision
+	return &same
 }
 
 // Bucket opens one of the buckets of the plan, and makes it if it is not there.
 func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
-	kv, err := e.js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = e.makeBucket(ctx, name)
-	}
+	kv, err := e.keyValue(ctx, jetstream.StreamConfig{Name: streamOf(name), SubjectDeleteMarkerTTL: markerAge})
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
@@ -54,25 +63,27 @@ func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
 	return b, nil
 }
 
-func (e *Engine) makeBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
-	_, err := e.js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: e.storage, LimitMarkerTTL: markerAge})
-	if err != nil {
+// keyValue opens a bucket, or makes its stream as the client library would, but
+// for two things: reads come from the leader alone, since another replica may be
+// behind, and in a cluster each change is published again. All nodes may do so at
+// the same time.
+func (e *Engine) keyValue(ctx context.Context, c jetstream.StreamConfig) (jetstream.KeyValue, error) {
+	bucket := strings.TrimPrefix(c.Name, streamOf(""))
+	c.Subjects = []string{subjectOf(bucket, ">")}
+	c.MaxMsgsPerSubject, c.MaxMsgs, c.MaxBytes, c.MaxMsgSize, c.MaxConsumers = 1, -1, -1, -1, -1
+	c.AllowRollup, c.DenyDelete, c.AllowMsgTTL, c.Discard = true, true, true, jetstream.DiscardNew
+	if e.bus != nil {
+		c.RePublish = &jetstream.RePublish{Source: subjectOf(bucket, ">"), Destination: changesPrefix + bucket + ".>"}
+	}
+	if _, err := e.makeStream(ctx, c); err != nil {
 		return nil, err
 	}
-	// Direct reads may come from a stale replica; the client heeds the setting.
-	stream, err := e.js.Stream(ctx, streamOf(name))
-	if err != nil {
-		return nil, err
-	}
-	config := stream.CachedInfo().Config
-	config.AllowDirect = false
-	if _, err := e.js.UpdateStream(ctx, config); err != nil {
-		return nil, err
-	}
-	return e.js.KeyValue(ctx, name)
+	return e.js.KeyValue(ctx, bucket)
 }
 
 func streamOf(bucket string) string { return "KV_" + bucket }
+
+func subjectOf(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // stalled is how long a load may go without an entry before the store counts as
 // damaged: the server passes over what it cannot read.
@@ -174,13 +185,23 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 // Create writes a key that is not there yet, durably, and returns its revision:
 // ErrExists if it is there.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
-	return b.write(ctx, key, value, 1, ErrExists, func(ctx context.Context) (uint64, error) { return b.kv.Create(ctx, key, value) })
+	return b.write(ctx, key, value, 1, ErrExists, func(ctx context.Context) (uint64, error) {
+		if b.asOf != nil {
+			return b.publish(ctx, key, value, 0)
+		}
+		return b.kv.Create(ctx, key, value)
+	})
 }
 
 // Update writes a key that is still at the revision, durably, and returns the
 // new one: ErrStale if it is not.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
-	return b.write(ctx, key, value, 0, ErrStale, func(ctx context.Context) (uint64, error) { return b.kv.Update(ctx, key, value, revision) })
+	return b.write(ctx, key, value, 0, ErrStale, func(ctx context.Context) (uint64, error) {
+		if b.asOf != nil {
+			return b.publish(ctx, key, value, revision)
+		}
+		return b.kv.Update(ctx, key, value, revision)
+	})
 }
 
 // Delete removes a key that is still at the revision, durably: ErrStale if it is
@@ -193,12 +214,41 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 		return fmt.Errorf("delete %s/%s: %w", b.name, key, err)
 	}
 	_, err := b.write(ctx, key, nil, 0, ErrStale, func(ctx context.Context) (uint64, error) {
+		if b.asOf != nil {
+			return b.publish(ctx, key, nil, revision)
+		}
 		return 0, b.kv.Purge(ctx, key, jetstream.LastRevision(revision), jetstream.PurgeTTL(markerAge))
 	})
-	if errors.Is(err, ErrStale) { // nothing was removed
+	if errors.Is(err, ErrStale) || errors.Is(err, ErrBehind) { // nothing was removed
 		b.engine.guard.wrote(streamOf(b.name), 0, 1)
 	}
 	return err
+}
+
+// publish writes a key, or with nil its deletion, if the key and the bucket as a
+// whole are as they were.
+func (b *Bucket) publish(ctx context.Context, key string, value []byte, revision uint64) (uint64, error) {
+	m := nats.NewMsg(subjectOf(b.name, key))
+	m.Data = value
+	options := []jetstream.PublishOpt{jetstream.WithExpectLastSequencePerSubject(revision), jetstream.WithExpectLastSequence(*b.asOf)}
+	if value == nil {
+		m.Header.Set("KV-Operation", "PURGE")
+		m.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+		options = append(options, jetstream.WithMsgTTL(markerAge))
+	}
+	ack, err := b.engine.js.PublishMsg(ctx, m, options...)
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
+}
+
+// lostRace says whether a write was refused since there was another one; in a
+// cluster that may be one that is on its way.
+func lostRace(err error) bool {
+	const onItsWay = 10164 // source: nats-server v2.15.2, JSStreamWrongLastSequenceConstantErr
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == onItsWay)
 }
 
 // write does one compare-and-set. The caller's cancellation does not interrupt
@@ -216,7 +266,10 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int,
 	case err == nil:
 		b.engine.guard.wrote(streamOf(b.name), revision, grows)
 		return revision, nil
-	case errors.Is(err, jetstream.ErrKeyExists), errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+	case errors.Is(err, jetstream.ErrKeyExists), lostRace(err):
+		if b.asOf != nil {
+			return 0, ErrBehind
+		}
 		return 0, lost
 	case errors.As(err, &api):
 		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, full(err))

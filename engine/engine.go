@@ -27,8 +27,19 @@ type Options struct {
 	// that is free at the start.
 	MaxBytes int64
 
+	// Cluster makes the store a member of a cluster; nil is one that stands alone.
+	// Dir is then for what the member keeps, and must not be "".
+	Cluster *Cluster
+
+	// External uses the NATS of somebody else instead of a server of its own; with
+	// it neither Dir nor MaxBytes nor Cluster count. nil is none.
+	External *External
+
 	// Log takes what NATS has to say; nil discards it.
 	Log *slog.Logger
+
+	// Now is the clock that other nodes are told; nil is time.Now.
+	Now func() time.Time
 }
 
 // Engine is an open store. Its methods may be called from many goroutines.
@@ -39,11 +50,16 @@ type Engine struct {
 	temp    string  // to be removed at the end; "" on disk
 	limit   int64   // the most bytes that the store takes
 
-	server  *server.Server
-	conn    *nats.Conn
-	js      jetstream.JetStream
-	guard   *guard
-	checked bool // what was recovered is what guard knew of
+	replicas int            // of each stream
+	node     string         // of the cluster; "" alone
+	nodes    int            // of the cluster; 0 if not known
+	bus      *Bus           // nil alone
+	server   *server.Server // nil if it is external
+	token    string         // what a client of it must show; "" alone
+	conn     *nats.Conn
+	js       jetstream.JetStream
+	guard    *guard
+	checked  bool // what was recovered is what guard knew of
 
 	pretended atomic.Int64 // space on the disk, for tests; negative = what it has
 
@@ -55,21 +71,35 @@ type Engine struct {
 // Open starts the store and checks it. The error says what is wrong with the
 // folder and what to do about it.
 func Open(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{log: o.Log, storage: jetstream.MemoryStorage}
+	e := &Engine{log: o.Log, storage: jetstream.MemoryStorage, replicas: 1}
 	e.pretended.Store(-1)
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
-	if err := e.open(ctx, o); err != nil {
+	open := e.open
+	if o.External != nil {
+		open = e.connect
+	}
+	if err := open(ctx, o); err != nil {
 		return nil, errors.Join(err, e.Close(context.WithoutCancel(ctx)))
 	}
 	return e, nil
 }
 
 func (e *Engine) open(ctx context.Context, o Options) error {
+	mode := standalone
+	if c := o.Cluster; c != nil {
+		if err := c.check(); err != nil {
+			return err
+		}
+		if o.Dir == "" {
+			return errors.New("a node of a cluster needs a data folder: what it has acknowledged must be there after its end")
+		}
+		mode, e.replicas, e.node, e.nodes = clustered(c.Name, c.Node), Least, c.Node, len(c.Peers)
+	}
 	storeDir := ""
 	if o.Dir != "" {
-		f, err := openFolder(o.Dir)
+		f, err := openFolder(o.Dir, mode)
 		if err != nil {
 			return err
 		}
@@ -85,11 +115,13 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	if free <= minFree {
 		return fmt.Errorf("the disk of %s is full: %d bytes are free; make room and start again", storeDir, free)
 	}
-	if e.folder != nil {
+	if e.folder != nil && o.Cluster == nil {
 		var err error
 		if e.guard, err = openGuard(e.folder.path); err != nil {
 			return e.damaged(err.Error())
 		}
+	}
+	if e.folder != nil {
 		if err := e.guard.checkBlocks(ctx, storeDir); err != nil {
 			return e.damaged(err.Error())
 		}
@@ -102,11 +134,21 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	if e.storage == jetstream.MemoryStorage {
 		e.limit = max(e.limit, 64<<20)
 	}
-	s, err := server.NewServer(&server.Options{
+	options := &server.Options{
 		ServerName: "hubbub", DontListen: true, NoSigs: true, NoLog: false,
 		JetStream: true, StoreDir: storeDir, SyncAlways: true, DisableJetStreamBanner: true,
 		JetStreamMaxStore: e.limit, JetStreamMaxMemory: max(e.limit, 64<<20),
-	})
+	}
+	if o.Cluster != nil {
+		if err := scout(ctx, o, logger); err != nil {
+			return err
+		}
+		if err := o.Cluster.route(options, logger.refused); err != nil {
+			return err
+		}
+	}
+	e.token = options.Authorization
+	s, err := server.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("start the embedded store: %w", err)
 	}
@@ -122,15 +164,18 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		return e.damaged(fmt.Sprintf("it could not be recovered within %v: %s", startTimeout, logger.last()))
 	}
 	e.server = s
-	if !s.ReadyForConnections(writeTimeout) || !s.JetStreamEnabled() {
+	if !s.ReadyForConnections(writeTimeout) || s.JetStreamEnabled() != options.JetStream {
 		return e.damaged(fmt.Sprintf("the embedded store did not start: %s", logger.last()))
 	}
-	e.conn, err = nats.Connect("", nats.InProcessServer(s), nats.MaxReconnects(-1), nats.Name("hubbub"))
+	e.conn, err = nats.Connect("", e.connection(o)...)
 	if err != nil {
 		return fmt.Errorf("connect to the embedded store: %w", err)
 	}
 	if e.js, err = jetstream.New(e.conn, jetstream.WithDefaultTimeout(writeTimeout)); err != nil {
 		return fmt.Errorf("connect to the embedded store: %w", err)
+	}
+	if o.Cluster != nil {
+		return e.join(ctx, o, logger)
 	}
 	if e.folder == nil {
 		return nil
@@ -143,6 +188,73 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 	return nil
 }
 
+// url is where the store is reached; "" in the process.
+func (e *Engine) url(o Options) string {
+	if o.External != nil {
+		return o.External.URL
+	}
+	return ""
+}
+
+// connection says how the store is reached.
+func (e *Engine) connection(o Options) []nats.Option {
+	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(reconnectPause), nats.Name("hubbub " + e.node)}
+	switch {
+	case o.External == nil:
+		options = append(options, nats.InProcessServer(e.server), nats.Token(e.token))
+	case o.External.Credentials != "":
+		options = append(options, nats.UserCredentials(o.External.Credentials))
+	}
+	return options
+}
+
+// makeStream opens a stream, and makes it if it is not there; what is there stays
+// as it is. Of the nodes of a cluster one makes it, the first by name of those that
+// are alive: two that do so at once may both wait in vain for an answer.
+func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	c.Storage, c.Replicas = e.storage, e.replicas
+	if e.bus == nil {
+		stream, err := e.js.Stream(ctx, c.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			stream, err = e.js.CreateStream(ctx, c)
+		}
+		return stream, err
+	}
+	began := time.Now()
+	try := func(do func(context.Context) (jetstream.Stream, error)) (jetstream.Stream, error) {
+		ctx, cancel := context.WithTimeout(ctx, streamTry)
+		defer cancel()
+		return do(ctx)
+	}
+	for {
+		stream, err := try(func(ctx context.Context) (jetstream.Stream, error) { return e.js.Stream(ctx, c.Name) })
+		if err == nil && stream.CachedInfo().Cluster != nil && stream.CachedInfo().Cluster.Leader != "" {
+			return stream, nil
+		}
+		if errors.Is(err, jetstream.ErrStreamNotFound) && (e.bus.first() || time.Since(began) > streamPatience) {
+			if _, err = try(func(ctx context.Context) (jetstream.Stream, error) { return e.js.CreateStream(ctx, c) }); err == nil {
+				continue
+			}
+		}
+		e.log.Debug("waiting for a stream", "stream", c.Name, "err", err)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("open stream %s: %w", c.Name, errors.Join(err, ctx.Err()))
+		case <-time.After(streamPause):
+		}
+	}
+}
+
+// A stream of a cluster has a leader a moment after it was made.
+const (
+	streamTry      = 2 * time.Second
+	streamPause    = 25 * time.Millisecond
+	streamPatience = 3 * time.Second // with the node that should make it
+)
+
+// Bus is the bus to the other nodes; nil of a store that stands alone.
+func (e *Engine) Bus() *Bus { return e.bus }
+
 // damaged words the refusal to start on a store that lost something, or that
 // cannot be written.
 func (e *Engine) damaged(what string) error {
@@ -151,6 +263,9 @@ func (e *Engine) damaged(what string) error {
 		return errors.New(what)
 	case freeBytes(e.folder.path) <= minFree:
 		return fmt.Errorf("the disk of %s is full: %s; make room and start again", e.folder.path, what)
+	}
+	if e.node != "" {
+		return fmt.Errorf("the store in %s is damaged: %s; remove the folder and start again: the other nodes have all that was in it", e.folder.path, what)
 	}
 	return fmt.Errorf("the store in %s is damaged: %s; restore the folder from a backup, or start with an empty one (--data)", e.folder.path, what)
 }
@@ -210,6 +325,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	if once != nil {
 		once.close()
 	}
+	if e.bus != nil {
+		e.bus.close()
+		e.bus = nil
+	}
 	var err error
 	if e.guard != nil {
 		if e.checked {
@@ -253,19 +372,30 @@ type folder struct {
 	lock  *os.File
 }
 
-// marker says what kind of store a folder has. A store that ran standalone must
-// never be started in cluster mode, where the server deletes its streams.
-const marker = "hubbub standalone store, format 1\n"
+// mode is what kind of store a folder has. A store that ran standalone must never
+// be started in cluster mode, where the server deletes its streams as orphans, so
+// each kind has a folder of its own and a file that says which it is.
+type mode struct {
+	folder string // what NATS owns, below the data folder
+	marker string // what the file says
+	what   string // for people
+}
 
-// What is in the data folder: the marker, and what NATS owns.
-const (
-	modeFile    = "MODE"
-	storeFolder = "standalone"
-)
+var standalone = mode{"standalone", "hubbub standalone store, format 1\n", "a standalone server"}
+
+func clustered(cluster, node string) mode {
+	return mode{
+		"cluster-" + cluster, fmt.Sprintf("hubbub cluster %s node %s store, format 1\n", cluster, node),
+		fmt.Sprintf("node %s of cluster %s", node, cluster),
+	}
+}
+
+// modeFile is in the data folder and says what kind of store that has.
+const modeFile = "MODE"
 
 // Exists says whether a folder has a store, of whatever kind and condition.
 func Exists(path string) bool {
-	for _, name := range []string{modeFile, storeFolder} {
+	for _, name := range []string{modeFile, standalone.folder} {
 		if _, err := os.Stat(filepath.Join(path, name)); err == nil {
 			return true
 		}
@@ -273,11 +403,11 @@ func Exists(path string) bool {
 	return false
 }
 
-func openFolder(path string) (_ *folder, err error) {
+func openFolder(path string, m mode) (_ *folder, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w; name a folder that can be written (--data)", err)
 	}
-	f := &folder{path: path, store: filepath.Join(path, storeFolder)}
+	f := &folder{path: path, store: filepath.Join(path, m.folder)}
 	if f.lock, err = lock(filepath.Join(path, "LOCK")); err != nil {
 		return nil, err
 	}
@@ -286,31 +416,51 @@ func openFolder(path string) (_ *folder, err error) {
 			f.close()
 		}
 	}()
-	clusters, err := filepath.Glob(filepath.Join(path, "cluster-*"))
-	if err != nil {
+	// Whatever the file says: a standalone server has nothing of the kind.
+	if clusters, err := fs.Glob(os.DirFS(path), "cluster-*"); err != nil {
 		return nil, err
-	}
-	if len(clusters) > 0 {
-		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data)", path, filepath.Base(clusters[0]))
+	} else if len(clusters) > 0 && m == standalone {
+		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data)", path, clusters[0])
 	}
 	name := filepath.Join(path, modeFile)
 	switch have, err := os.ReadFile(name); {
 	case errors.Is(err, os.ErrNotExist):
-		if entries, err := os.ReadDir(f.store); err == nil && len(entries) > 0 {
-			return nil, fmt.Errorf("the store in %s is damaged: it has data but no MODE file; restore the folder from a backup, or start with an empty one (--data)", path)
+		for _, store := range []string{"standalone", "cluster-*"} {
+			found, err := fs.Glob(os.DirFS(path), store+"/*")
+			if err != nil {
+				return nil, err
+			}
+			if len(found) > 0 {
+				return nil, fmt.Errorf("the store in %s is damaged: it has data but no MODE file; restore the folder from a backup, or start with an empty one (--data)", path)
+			}
 		}
-		if err := os.WriteFile(name, []byte(marker), 0o600); err != nil {
+		if err := os.WriteFile(name, []byte(m.marker), 0o600); err != nil {
 			return nil, fmt.Errorf("write to the data folder: %w; name a folder that can be written (--data)", err)
 		}
 	case err != nil:
 		return nil, fmt.Errorf("read the data folder: %w", err)
-	case string(have) != marker:
-		return nil, fmt.Errorf("%s is not a store that this version can open: its MODE file says %q, expected %q", path, have, marker)
+	case string(have) != m.marker:
+		return nil, m.refuses(path, string(have))
 	}
 	if err := os.MkdirAll(f.store, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
 	}
 	return f, nil
+}
+
+// refuses says why a folder with another marker cannot be used, and what to do.
+func (m mode) refuses(path, have string) error {
+	var cluster, node string
+	_, err := fmt.Sscanf(have, "hubbub cluster %s node %s store, format 1\n", &cluster, &node)
+	switch {
+	case have == standalone.marker:
+		return fmt.Errorf("%s has the store of a standalone server, and this is to be %s: copy it with `hubbub migrate`, or name an empty folder (--data)", path, m.what)
+	case err == nil && m == standalone:
+		return fmt.Errorf("%s has the store of %s; a standalone server needs a folder of its own (--data), and gets what the cluster has with `hubbub migrate`", path, clustered(cluster, node).what)
+	case err == nil:
+		return fmt.Errorf("%s has the store of %s, and this is to be %s: name the folder of that node, or an empty one (--data)", path, clustered(cluster, node).what, m.what)
+	}
+	return fmt.Errorf("%s is not a store that this version can open: its MODE file says %q, expected %q", path, have, m.marker)
 }
 
 func (f *folder) close() {

@@ -69,7 +69,7 @@ func closed(t testing.TB, e *engine.Engine) {
 
 func bucket(t testing.TB, e *engine.Engine) *engine.Bucket {
 	t.Helper()
-	b, err := e.Bucket(context.Background(), engine.RoomsBucket)
+	b, err := e.Bucket(context.Background(), engine.ResourcesBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -331,13 +331,13 @@ func TestDamageIsRefused(t *testing.T) {
 		{"bits are flipped and the index is gone", both(onEach("*.blk", flip), noIndex)},
 		{"a bit of one used token is flipped", blocksOf("USED_TOKENS", flipAt(func(_ int, records []int) int { return records[6] - 20 }))},
 		{"a bit of the last used token is flipped", blocksOf("USED_TOKENS", flipAt(func(size int, _ []int) int { return size - 20 }))},
-		{"a bit of the last change is flipped", blocksOf("KV_rooms", flipAt(func(size int, _ []int) int { return size - 2 }))},
-		{"the last change is cut short", blocksOf("KV_rooms", short)},
-		{"the last removal is cut short", blocksOf("KV_logging_configurations", short)},
+		{"a bit of the last change is flipped", blocksOf("KV_resources", flipAt(func(size int, _ []int) int { return size - 2 }))},
+		{"the last change is cut short", blocksOf("KV_resources", short)},
+		{"the last removal is cut short", blocksOf("KV_others", short)},
 		{"a bit of a sequence is flipped", blocksOf("KV_keys", flipAt(func(_ int, records []int) int { return records[len(records)-1] + 4 + 5 }))},
 		{"the descriptions of the streams are gone", onEach("meta.inf", os.Remove)},
 		{"the descriptions of the streams are nonsense", onEach("meta.inf", func(p string) error { return os.WriteFile(p, []byte("{"), 0o600) })},
-		{"a stream is gone", onEach("KV_rooms", os.RemoveAll)},
+		{"a stream is gone", onEach("KV_resources", os.RemoveAll)},
 		{"the keys are gone", onEach("KV_keys", os.RemoveAll)},
 		{"the used tokens are gone", onEach("USED_TOKENS", os.RemoveAll)},
 		{"the outbox is gone", onEach("CHATLOG", os.RemoveAll)},
@@ -409,7 +409,7 @@ func TestDamageIsRefused(t *testing.T) {
 func fill(t testing.TB, e *engine.Engine) {
 	t.Helper()
 	ctx := context.Background()
-	for _, name := range []string{engine.RoomsBucket, engine.LoggingConfigurationsBucket, engine.KeysBucket} {
+	for _, name := range []string{engine.ResourcesBucket, "others", engine.KeysBucket} {
 		b, err := e.Bucket(ctx, name)
 		if err != nil {
 			t.Fatal(err)
@@ -424,7 +424,7 @@ func fill(t testing.TB, e *engine.Engine) {
 		}
 	}
 	// The last entry is a new value of a key: without it the old one is there again.
-	b, err := e.Bucket(ctx, engine.RoomsBucket)
+	b, err := e.Bucket(ctx, engine.ResourcesBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,7 +436,7 @@ func fill(t testing.TB, e *engine.Engine) {
 		t.Fatal(err)
 	}
 	// Here it is the removal of a key.
-	if b, err = e.Bucket(ctx, engine.LoggingConfigurationsBucket); err != nil {
+	if b, err = e.Bucket(ctx, "others"); err != nil {
 		t.Fatal(err)
 	}
 	if old, err = b.Get(ctx, "k0"); err != nil {
@@ -465,7 +465,7 @@ func reopen(dir string) error {
 		return err
 	}
 	defer e.Close(ctx)
-	for _, name := range []string{engine.RoomsBucket, engine.LoggingConfigurationsBucket, engine.KeysBucket} {
+	for _, name := range []string{engine.ResourcesBucket, "others", engine.KeysBucket} {
 		b, err := e.Bucket(ctx, name)
 		if err != nil {
 			return err
@@ -574,7 +574,7 @@ func writeUntilKilled(dir string) {
 		fmt.Println("error", err)
 		os.Exit(1)
 	}
-	b, err := e.Bucket(ctx, engine.RoomsBucket)
+	b, err := e.Bucket(ctx, engine.ResourcesBucket)
 	if err == nil {
 		err = b.Load(ctx, func(engine.Entry) error { return nil })
 	}

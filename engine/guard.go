@@ -79,6 +79,17 @@ func (g *guard) of(stream string) *watermark {
 	return w
 }
 
+// highest is the last sequence of a stream that is known to have been written; 0
+// of a nil guard.
+func (g *guard) highest(stream string) uint64 {
+	if g == nil {
+		return 0
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.of(stream).Last
+}
+
 // wrote notes an acknowledged write, by which the number of live entries grew.
 // The first one of a stream is saved at once, so that a stream that is lost as a
 // whole is missed. A nil guard, of a store in memory, notes nothing.

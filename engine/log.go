@@ -17,6 +17,7 @@ type serverLog struct {
 	mu      sync.Mutex
 	damage  []string
 	latest  string
+	refusal string // of the latest connection between nodes that did not come about
 	started bool
 }
 
@@ -67,6 +68,23 @@ func (l *serverLog) recovered() []string {
 	defer l.mu.Unlock()
 	l.started = true
 	return l.damage
+}
+
+// refused notes why a connection between nodes did not come about.
+func (l *serverLog) refused(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refusal = why
+}
+
+// refusals is the latest of them, in words behind a sentence; "" without any.
+func (l *serverLog) refusals() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refusal == "" {
+		return ""
+	}
+	return "; " + l.refusal
 }
 
 func (l *serverLog) last() string {

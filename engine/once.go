@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,7 +16,8 @@ import (
 // Once remembers keys that may be used one time: chat tokens. Within the process
 // a set in memory decides which caller wins; the store makes the decision last.
 // Calls that come while a write is under way are written together, with one
-// fsync, so that a storm of connections costs few of them.
+// fsync, so that a storm of connections costs few of them. In a cluster the store
+// decides between nodes: see onceshared.go.
 type Once struct {
 	engine *Engine
 
@@ -23,9 +25,14 @@ type Once struct {
 	used  map[string]int64 // until when, in seconds of Unix time
 	swept time.Time
 
-	requests chan onceRequest
-	stop     chan struct{}
-	done     sync.WaitGroup
+	requests chan onceRequest // of a store that stands alone
+
+	kv       jetstream.KeyValue // in a cluster
+	attempts chan attempt
+	tries    atomic.Uint64
+
+	stop chan struct{}
+	done sync.WaitGroup
 }
 
 type onceRequest struct {
@@ -49,6 +56,14 @@ func (e *Engine) Once(ctx context.Context) (*Once, error) {
 	if e.once != nil {
 		return e.once, nil
 	}
+	o := &Once{engine: e, used: map[string]int64{}, requests: make(chan onceRequest, maxBatch), stop: make(chan struct{})}
+	if e.bus != nil {
+		if err := o.openShared(ctx); err != nil {
+			return nil, err
+		}
+		e.once = o
+		return o, nil
+	}
 	stream, err := e.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: usedTokensStream, Subjects: []string{usedTokensSubject}, Storage: e.storage,
 		Retention: jetstream.LimitsPolicy, MaxAge: usedTokensAge, Discard: jetstream.DiscardNew,
@@ -56,7 +71,6 @@ func (e *Engine) Once(ctx context.Context) (*Once, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the used tokens: %w", err)
 	}
-	o := &Once{engine: e, used: map[string]int64{}, requests: make(chan onceRequest, maxBatch), stop: make(chan struct{})}
 	if err := o.load(ctx, stream); err != nil {
 		return nil, err
 	}
@@ -137,6 +151,9 @@ func (o *Once) Use(ctx context.Context, key string, until time.Time) error {
 	o.used[key] = until.Unix()
 	o.sweep(time.Now())
 	o.mu.Unlock()
+	if o.kv != nil {
+		return o.useShared(ctx, key, until)
+	}
 
 	r := onceRequest{ctx, key, until.Unix(), make(chan error, 1)}
 	select {

@@ -7,20 +7,32 @@ import "time"
 // per subject; the used chat tokens and the outbox of chat logs are streams of
 // batches.
 const (
-	// RoomsBucket has a record for each room, key <region>.<account>.<id>: the
-	// room with its tags and logging configurations, so that it is made whole.
-	RoomsBucket = "rooms"
-
-	// LoggingConfigurationsBucket has a record for each logging configuration,
-	// key <region>.<account>.<id>.
-	LoggingConfigurationsBucket = "logging_configurations"
+	// ResourcesBucket has a record for each room and each logging configuration,
+	// key <region>.<account>.<type>.<id>: whole, with its tags and, of a room, its
+	// logging configurations. They are in one bucket so that a write can be made to
+	// depend on all of them.
+	ResourcesBucket = "resources"
 
 	// KeysBucket has the secrets of the service: the key ring of chat tokens, the
 	// key of list cursors, and the room that `hubbub dev` shows.
 	KeysBucket = "keys"
 
+	// In a cluster what is written to a bucket is published again, so that every
+	// node can follow: idx.<bucket>.<key>.
+	changesPrefix = "idx."
+
+	// What nodes tell one another is stored nowhere: bus.tell.<subject>, questions to
+	// all, bus.ask.<subject>, and what a run of a node is answered, bus.answer.<run>.
+	busPrefix      = "bus.tell."
+	questionPrefix = "bus.ask."
+	answerPrefix   = "bus.answer."
+
 	usedTokensStream  = "USED_TOKENS"
 	usedTokensSubject = "used.tokens"
+
+	// usedTokensBucket is the same in a cluster: a key for each token, which goes
+	// when its time is over.
+	usedTokensBucket = "used_tokens"
 
 	// outboxStream has the records of chat logs in batches, subject chatlog.<key>
 	// with a key for each set of logging configurations that a room has:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 
+	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/quota"
 )
@@ -28,29 +29,49 @@ func (g *Registry) CreateLoggingConfiguration(ctx context.Context, s ivschat.Sco
 	if err := g.destination(ctx, s, *r.DestinationConfiguration); err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	release, err := g.reserve(s, quota.LoggingConfigurations, len(g.configurations.ordered[s]))
-	g.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
 	made := &ivschat.LoggingConfiguration{
 		Name: text(r.Name), DestinationConfiguration: *r.DestinationConfiguration, State: ivschat.StateActive,
 		Tags: ivschat.Strings{}, CreateTime: ivschat.At(g.now()),
 	}
 	made.UpdateTime = made.CreateTime
 	maps.Copy(made.Tags, r.Tags)
-	revision, err := insert(ctx, g.configurationBucket, s, ivschat.LoggingConfigurationType, func(n ivschat.Name) any {
+	release := func() {}
+	free := func() {
+		g.mu.Lock()
+		release()
+		release = func() {}
+		g.mu.Unlock()
+	}
+	defer free()
+	check := func() error {
+		free()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		give, err := g.reserve(s, quota.LoggingConfigurations, len(g.configurations.ordered[s]))
+		if err == nil {
+			release = give
+		}
+		return err
+	}
+	set := func(n ivschat.Name) any {
 		made.ARN, made.ID = n.ARN(), n.ID
 		return made
+	}
+	depends := g.limits.Value(quota.LoggingConfigurations) > 0 // there are few, so it costs nothing
+	err := g.guarded(ctx, depends, check, func(b *engine.Bucket) error {
+		revision, err := insert(ctx, b, s, ivschat.LoggingConfigurationType, set)
+		if err == nil {
+			g.wrote(ctx, revision, func() {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.configurations.put(s, configuration{made}, revision)
+			})
+		}
+		return err
 	})
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	release()
 	if err != nil {
 		return nil, err
 	}
-	g.configurations.put(s, configuration{made}, revision)
 	return made, nil
 }
 
@@ -104,7 +125,7 @@ func busy(c *ivschat.LoggingConfiguration) error {
 }
 
 func (g *Registry) changeConfiguration(ctx context.Context, n ivschat.Name, edit func(*ivschat.LoggingConfiguration) (*ivschat.LoggingConfiguration, error)) (*ivschat.LoggingConfiguration, error) {
-	return change(ctx, g, g.configurationBucket, n,
+	return change(ctx, g, g.bucket, n,
 		func() (*ivschat.LoggingConfiguration, uint64, bool) {
 			g.mu.RLock()
 			defer g.mu.RUnlock()
@@ -129,24 +150,41 @@ func (g *Registry) DeleteLoggingConfiguration(ctx context.Context, arn ivschat.A
 	if err != nil {
 		return err
 	}
-	revision, err := g.beginDeletion(arn)
+	var revision uint64
+	end := func() {
+		g.mu.Lock()
+		delete(g.deleting, arn)
+		g.mu.Unlock()
+	}
+	begun := false
+	defer func() {
+		if begun {
+			end()
+		}
+	}()
+	check := func() (err error) {
+		if begun {
+			end()
+			begun = false
+		}
+		if revision, err = g.beginDeletion(arn); err == nil {
+			begun = true
+		}
+		return err
+	}
+	var was bool
+	err = g.guarded(ctx, true, check, func(b *engine.Bucket) (err error) {
+		was, err = drop(ctx, b, n, revision)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	was, err := drop(ctx, g.configurationBucket, n, revision)
-	g.mu.Lock()
-	delete(g.deleting, arn)
-	if err == nil {
-		g.configurations.remove(n.Scope, arn)
-	}
-	g.mu.Unlock()
-	if err == nil {
-		g.changed(arn)
-	}
-	if err == nil && !was {
+	g.removed(n, 0)
+	if !was {
 		return notFound(arn)
 	}
-	return err
+	return nil
 }
 
 // beginDeletion keeps rooms from naming the configuration from now on.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,7 +49,8 @@ type Registry struct {
 	now           func() time.Time
 	cursors       cursors
 
-	roomBucket, configurationBucket *engine.Bucket
+	bucket *engine.Bucket
+	feed   *engine.Feed
 
 	mu             sync.RWMutex
 	rooms          index[room]
@@ -88,10 +90,7 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 		g.now = time.Now
 	}
 	var err error
-	if g.roomBucket, err = o.Engine.Bucket(ctx, engine.RoomsBucket); err != nil {
-		return nil, err
-	}
-	if g.configurationBucket, err = o.Engine.Bucket(ctx, engine.LoggingConfigurationsBucket); err != nil {
+	if g.bucket, err = o.Engine.Bucket(ctx, engine.ResourcesBucket); err != nil {
 		return nil, err
 	}
 	keys, err := o.Engine.Bucket(ctx, engine.KeysBucket)
@@ -101,48 +100,185 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if g.cursors, err = openCursors(ctx, keys); err != nil {
 		return nil, err
 	}
-	err = g.configurationBucket.Load(ctx, func(e engine.Entry) error {
-		v := new(ivschat.LoggingConfiguration)
-		name, err := decode(e, v, &v.ARN)
-		if err != nil {
-			return err
+	loading := true
+	g.feed, err = g.bucket.Follow(ctx, func(c engine.Change) error {
+		if loading {
+			return g.load(c.Entry)
 		}
-		g.configurations.load(name.Scope, configuration{v}, e.Revision)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	err = g.roomBucket.Load(ctx, func(e engine.Entry) error {
-		v := new(ivschat.Room)
-		name, err := decode(e, v, &v.ARN)
-		if err != nil {
-			return err
-		}
-		g.rooms.load(name.Scope, room{v}, e.Revision)
-		g.use(v.LoggingConfigurationIdentifiers, 1)
-		return nil
+		return g.follow(c)
 	})
 	if err != nil {
 		return nil, err
 	}
 	g.rooms.sort()
 	g.configurations.sort()
+	loading = false
+	g.feed.Start()
 	return g, nil
 }
 
-// recordKey is the place of a resource in its bucket.
-func recordKey(n ivschat.Name) string { return n.Region + "." + n.Account + "." + n.ID }
+// Close ends the following of other nodes.
+func (g *Registry) Close() { g.feed.Close() }
 
-func decode(e engine.Entry, value any, arn *ivschat.ARN) (ivschat.Name, error) {
+// load takes over a record at the start.
+func (g *Registry) load(e engine.Entry) error {
+	r, c, n, err := decode(e)
+	switch {
+	case err != nil:
+		return err
+	case r != nil:
+		g.rooms.load(n.Scope, room{r}, e.Revision)
+		g.use(r.LoggingConfigurationIdentifiers, 1)
+	default:
+		g.configurations.load(n.Scope, configuration{c}, e.Revision)
+	}
+	return nil
+}
+
+// follow takes over what was written, by this node or by another.
+func (g *Registry) follow(c engine.Change) error {
+	if c.Gone {
+		if n, ok := nameOf(c.Key); ok {
+			g.removed(n, c.Revision)
+		}
+		return nil
+	}
+	r, lc, n, err := decode(c.Entry)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	if r != nil {
+		g.putRoom(n.Scope, r, c.Revision)
+	} else {
+		g.configurations.put(n.Scope, configuration{lc}, c.Revision)
+	}
+	g.mu.Unlock()
+	if lc != nil {
+		g.changed(lc.ARN)
+	}
+	return nil
+}
+
+// removed takes a resource out that was deleted at a revision; 0 is the latest.
+func (g *Registry) removed(n ivschat.Name, revision uint64) {
+	arn := n.ARN()
+	older := func(have uint64) bool { return revision == 0 || have < revision }
+	g.mu.Lock()
+	if old, had := g.rooms.byARN[arn]; had && older(old.revision) {
+		g.use(old.value.LoggingConfigurationIdentifiers, -1)
+		g.rooms.remove(n.Scope, arn)
+	}
+	if old, had := g.configurations.byARN[arn]; had && older(old.revision) {
+		g.configurations.remove(n.Scope, arn)
+	}
+	g.mu.Unlock()
+	if n.Type == ivschat.LoggingConfigurationType {
+		g.changed(arn)
+	}
+}
+
+// wrote makes a node's own write visible on it: alone by apply, in a cluster by
+// waiting until it comes back in the order of all writes, so that nothing older
+// overtakes what is newer.
+func (g *Registry) wrote(ctx context.Context, revision uint64, apply func()) {
+	if !g.feed.Shared() {
+		apply()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	_ = g.feed.Wait(ctx, revision) // it is written, and seen by every Sync
+}
+
+// patience is how long a request waits for a cluster that has no leader: an
+// election takes 4 to 9 seconds.
+const patience = 10 * time.Second
+
+// Sync returns when this node shows everything that any node has acknowledged
+// before: a read after it is as good as one on the node that wrote. It goes on
+// trying while the cluster has no leader, and fails if that lasts.
+func (g *Registry) Sync(ctx context.Context) error {
+	if !g.feed.Shared() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := g.feed.Sync(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster does not answer: %w", err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Fresh is nil if this node shows what the cluster has, or says why not.
+func (g *Registry) Fresh() error { return g.feed.Fresh() }
+
+// guarded does a write. In a cluster, with depends, it is done only if nothing was
+// written since the moment in which check was content, by any node: otherwise check
+// is asked again. Alone the locks of the registry see to that.
+func (g *Registry) guarded(ctx context.Context, depends bool, check func() error, write func(*engine.Bucket) error) error {
+	for range conflicts {
+		b := g.bucket
+		if depends && g.feed.Shared() {
+			b = b.AsOf(g.feed.Applied()) // before check looks at what may be newer
+		}
+		if err := check(); err != nil {
+			return err
+		}
+		err := write(b)
+		if !errors.Is(err, engine.ErrBehind) {
+			return err
+		}
+		if err := g.Sync(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("lost %d races with other writes", conflicts)
+}
+
+// recordKey is the place of a resource in the bucket.
+func recordKey(n ivschat.Name) string {
+	return n.Region + "." + n.Account + "." + string(n.Type) + "." + n.ID
+}
+
+// nameOf is the resource of a place.
+func nameOf(key string) (ivschat.Name, bool) {
+	part := strings.Split(key, ".")
+	if len(part) != 4 {
+		return ivschat.Name{}, false
+	}
+	return ivschat.Scope{Region: part[0], Account: part[1]}.ARN(ivschat.ResourceType(part[2]), part[3]).Parse()
+}
+
+// decode reads a record: a room or a logging configuration.
+func decode(e engine.Entry) (r *ivschat.Room, c *ivschat.LoggingConfiguration, n ivschat.Name, err error) {
+	n, ok := nameOf(e.Key)
+	if !ok {
+		return nil, nil, n, fmt.Errorf("the record %s is of no resource; restore the data folder from a backup", e.Key)
+	}
+	var value any
+	var arn *ivschat.ARN
+	if n.Type == ivschat.RoomType {
+		r = new(ivschat.Room)
+		value, arn = r, &r.ARN
+	} else {
+		c = new(ivschat.LoggingConfiguration)
+		value, arn = c, &c.ARN
+	}
 	if err := json.Unmarshal(e.Value, value); err != nil {
-		return ivschat.Name{}, fmt.Errorf("the record %s cannot be read: %w; restore the data folder from a backup", e.Key, err)
+		return nil, nil, n, fmt.Errorf("the record %s cannot be read: %w; restore the data folder from a backup", e.Key, err)
 	}
-	name, ok := arn.Parse()
-	if !ok || recordKey(name) != e.Key {
-		return ivschat.Name{}, fmt.Errorf("the record %s holds %q; restore the data folder from a backup", e.Key, *arn)
+	if *arn != n.ARN() {
+		return nil, nil, n, fmt.Errorf("the record %s holds %q; restore the data folder from a backup", e.Key, *arn)
 	}
-	return name, nil
+	return r, c, n, nil
 }
 
 // use counts the rooms that name each configuration up or down.
@@ -184,6 +320,13 @@ func (g *Registry) reserve(s ivschat.Scope, k quota.Key, have int) (release func
 	}, nil
 }
 
+// near says whether so many resources may reach the quota by creations that this
+// node has not heard of: half of it within the seconds for which a node may lag.
+func (g *Registry) near(k quota.Key, have int) bool {
+	limit := g.limits.Value(k)
+	return limit > 0 && have >= limit/2
+}
+
 // next is the time of a change: now, but later than the one before, so that
 // updateTime grows with each change. Resources have milliseconds.
 func (g *Registry) next(before ivschat.Time) ivschat.Time {
@@ -218,14 +361,16 @@ func change[T any](ctx context.Context, g *Registry, b *engine.Bucket, n ivschat
 			return nil, err
 		}
 		newRevision, err := b.Update(ctx, recordKey(n), record, revision)
-		if err == nil {
-			apply(changed, newRevision)
+		switch {
+		case err == nil:
+			g.wrote(ctx, newRevision, func() { apply(changed, newRevision) })
 			return changed, nil
-		}
-		if !errors.Is(err, engine.ErrStale) {
+		case errors.Is(err, engine.ErrBehind):
+			return nil, err
+		case !errors.Is(err, engine.ErrStale):
 			return nil, fmt.Errorf("change %s: %w", n.ARN(), err)
 		}
-		fresh, err := b.Get(ctx, recordKey(n))
+		fresh, err := g.bucket.Get(ctx, recordKey(n))
 		if errors.Is(err, engine.ErrNotFound) {
 			return nil, notFound(n.ARN())
 		}
@@ -250,10 +395,12 @@ func insert(ctx context.Context, b *engine.Bucket, s ivschat.Scope, t ivschat.Re
 			return 0, err
 		}
 		revision, err := b.Create(ctx, recordKey(n), record)
-		if errors.Is(err, engine.ErrExists) {
+		switch {
+		case errors.Is(err, engine.ErrExists):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, engine.ErrBehind):
+			return 0, err
+		case err != nil:
 			return 0, fmt.Errorf("create %s: %w", n.ARN(), err)
 		}
 		return revision, nil
@@ -266,6 +413,9 @@ func drop(ctx context.Context, b *engine.Bucket, n ivschat.Name, revision uint64
 		err := b.Delete(ctx, recordKey(n), revision)
 		if err == nil {
 			return true, nil
+		}
+		if errors.Is(err, engine.ErrBehind) {
+			return false, err
 		}
 		if !errors.Is(err, engine.ErrStale) {
 			return false, fmt.Errorf("delete %s: %w", n.ARN(), err)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 
+	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/quota"
 )
@@ -36,17 +37,6 @@ func (g *Registry) CreateRoom(ctx context.Context, s ivschat.Scope, r *ivschat.C
 	if err != nil {
 		return nil, err
 	}
-	unpin, err := g.pin(s, r.LoggingConfigurationIdentifiers, ivschat.Conflict)
-	if err != nil {
-		return nil, err
-	}
-	defer unpin()
-	g.mu.Lock()
-	release, err := g.reserve(s, quota.Rooms, len(g.rooms.ordered[s]))
-	g.mu.Unlock()
-	if err != nil {
-		return nil, err
-	}
 	made := &ivschat.Room{
 		Name: text(r.Name), MaximumMessageRatePerSecond: ivschat.DefaultMessageRate, MaximumMessageLength: ivschat.DefaultMessageLength,
 		MessageReviewHandler: handler, Tags: ivschat.Strings{}, LoggingConfigurationIdentifiers: slices.Clone(r.LoggingConfigurationIdentifiers),
@@ -60,17 +50,51 @@ func (g *Registry) CreateRoom(ctx context.Context, s ivschat.Scope, r *ivschat.C
 	if n := r.MaximumMessageLength; n != nil {
 		made.MaximumMessageLength = int(*n)
 	}
-	revision, err := insert(ctx, g.roomBucket, s, ivschat.RoomType, func(n ivschat.Name) any {
+	set := func(n ivschat.Name) any {
 		made.ARN, made.ID = n.ARN(), n.ID
 		return made
+	}
+	done := func() {}
+	check := func() error {
+		done()
+		done = func() {}
+		unpin, err := g.pin(s, made.LoggingConfigurationIdentifiers, ivschat.Conflict)
+		if err != nil {
+			return err
+		}
+		g.mu.Lock()
+		release, err := g.reserve(s, quota.Rooms, len(g.rooms.ordered[s]))
+		g.mu.Unlock()
+		if err != nil {
+			unpin()
+			return err
+		}
+		done = func() {
+			g.mu.Lock()
+			release()
+			g.mu.Unlock()
+			unpin()
+		}
+		return nil
+	}
+	defer func() { done() }()
+	g.mu.RLock()
+	depends := len(made.LoggingConfigurationIdentifiers) > 0 || g.near(quota.Rooms, len(g.rooms.ordered[s]))
+	g.mu.RUnlock()
+	err = g.guarded(ctx, depends, check, func(b *engine.Bucket) error {
+		revision, err := insert(ctx, b, s, ivschat.RoomType, set)
+		if err == nil {
+			g.wrote(ctx, revision, func() {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				g.putRoom(s, made, revision)
+			})
+		}
+		return err
 	})
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	release()
 	if err != nil {
 		return nil, err
 	}
-	g.putRoom(s, made, revision)
 	return made, nil
 }
 
@@ -130,12 +154,16 @@ func (g *Registry) UpdateRoom(ctx context.Context, r *ivschat.UpdateRoomRequest)
 	if _, err := g.Room(r.Identifier); err != nil {
 		return nil, err
 	}
-	unpin, err := g.pin(n.Scope, r.LoggingConfigurationIdentifiers, ivschat.NotFound)
-	if err != nil {
-		return nil, err
+	unpin := func() {}
+	defer func() { unpin() }()
+	check := func() (err error) {
+		unpin()
+		if unpin, err = g.pin(n.Scope, r.LoggingConfigurationIdentifiers, ivschat.NotFound); err != nil {
+			unpin = func() {}
+		}
+		return err
 	}
-	defer unpin()
-	return g.changeRoom(ctx, n, func(old *ivschat.Room) (*ivschat.Room, error) {
+	edit := func(old *ivschat.Room) (*ivschat.Room, error) {
 		in := r.MessageReviewHandler
 		if in != nil && in.URI == nil && in.FallbackResult == nil {
 			in = nil // an empty object changes nothing, on a room that never had a handler either
@@ -163,11 +191,17 @@ func (g *Registry) UpdateRoom(ctx context.Context, r *ivschat.UpdateRoomRequest)
 		}
 		changed.UpdateTime = g.next(old.UpdateTime)
 		return &changed, nil
+	}
+	var changed *ivschat.Room
+	err = g.guarded(ctx, len(r.LoggingConfigurationIdentifiers) > 0, check, func(b *engine.Bucket) (err error) {
+		changed, err = g.changeRoom(ctx, b, n, edit)
+		return err
 	})
+	return changed, err
 }
 
-func (g *Registry) changeRoom(ctx context.Context, n ivschat.Name, edit func(*ivschat.Room) (*ivschat.Room, error)) (*ivschat.Room, error) {
-	return change(ctx, g, g.roomBucket, n,
+func (g *Registry) changeRoom(ctx context.Context, b *engine.Bucket, n ivschat.Name, edit func(*ivschat.Room) (*ivschat.Room, error)) (*ivschat.Room, error) {
+	return change(ctx, g, b, n,
 		func() (*ivschat.Room, uint64, bool) {
 			g.mu.RLock()
 			defer g.mu.RUnlock()
@@ -197,16 +231,11 @@ func (g *Registry) DeleteRoom(ctx context.Context, arn ivschat.ARN) error {
 	if !ok {
 		return notFound(arn)
 	}
-	was, err := drop(ctx, g.roomBucket, n, e.revision)
+	was, err := drop(ctx, g.bucket, n, e.revision)
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	if old, had := g.rooms.byARN[arn]; had {
-		g.use(old.value.LoggingConfigurationIdentifiers, -1)
-		g.rooms.remove(n.Scope, arn)
-	}
-	g.mu.Unlock()
+	g.removed(n, 0)
 	if !was {
 		return notFound(arn)
 	}

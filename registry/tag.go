@@ -58,7 +58,7 @@ func (g *Registry) retag(ctx context.Context, arn ivschat.ARN, edit func(ivschat
 		return tags, !maps.Equal(old, tags), err
 	}
 	if n.Type == ivschat.RoomType {
-		_, err := g.changeRoom(ctx, n, func(old *ivschat.Room) (*ivschat.Room, error) {
+		_, err := g.changeRoom(ctx, g.bucket, n, func(old *ivschat.Room) (*ivschat.Room, error) {
 			tags, different, err := edited(old.Tags)
 			if err != nil || !different {
 				return old, err

@@ -1,0 +1,371 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hubbub/engine"
+)
+
+// trio is a cluster of three on loopback.
+type trio struct {
+	t     testing.TB
+	peers []string
+	dirs  []string
+	nodes []*engine.Engine // nil while one is off
+}
+
+var secret = []byte("a secret that is long enough for a test")
+
+// freePorts are addresses of loopback that nobody listens at.
+func freePorts(t testing.TB, n int) (addresses []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+func (c *trio) options(i int) engine.Options {
+	o := engine.Options{Dir: c.dirs[i], Cluster: &engine.Cluster{
+		Name: "test", Node: string(rune('a' + i)), Listen: c.peers[i], Peers: c.peers, Secret: secret,
+	}}
+	if os.Getenv("HUBBUB_TEST_LOG") != "" {
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", o.Cluster.Node)
+	}
+	return o
+}
+
+// startTrio starts all three nodes, and ends them after the test.
+func startTrio(t testing.TB) *trio {
+	t.Helper()
+	c := &trio{t: t, peers: freePorts(t, 3), nodes: make([]*engine.Engine, 3)}
+	for range 3 {
+		c.dirs = append(c.dirs, t.TempDir())
+	}
+	c.start(0, 1, 2)
+	t.Cleanup(func() { c.stop(0, 1, 2) })
+	return c
+}
+
+// start starts nodes together, since none is ready alone.
+func (c *trio) start(which ...int) {
+	c.t.Helper()
+	var starting sync.WaitGroup
+	for _, i := range which {
+		starting.Go(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			var err error
+			if c.nodes[i], err = engine.Open(ctx, c.options(i)); err != nil {
+				c.t.Errorf("node %d: %v", i, err)
+			}
+		})
+	}
+	starting.Wait()
+	if c.t.Failed() {
+		c.t.FailNow()
+	}
+}
+
+func (c *trio) stop(which ...int) {
+	var stopping sync.WaitGroup
+	for _, i := range which {
+		stopping.Go(func() {
+			if e := c.nodes[i]; e != nil {
+				if err := e.Close(context.Background()); err != nil {
+					c.t.Errorf("stop node %d: %v", i, err)
+				}
+			}
+			c.nodes[i] = nil
+		})
+	}
+	stopping.Wait()
+}
+
+// each runs once for each of some nodes, at the same time.
+func (c *trio) each(do func(i int, e *engine.Engine)) {
+	var running sync.WaitGroup
+	for i, e := range c.nodes {
+		if e != nil {
+			running.Go(func() { do(i, e) })
+		}
+	}
+	running.Wait()
+}
+
+// content is what a node has in memory of a bucket.
+type content struct {
+	mu   sync.Mutex
+	keys map[string]string
+	feed *engine.Feed
+}
+
+func follow(t testing.TB, e *engine.Engine) *content {
+	t.Helper()
+	b, err := e.Bucket(context.Background(), engine.ResourcesBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &content{keys: map[string]string{}}
+	c.feed, err = b.Follow(context.Background(), func(change engine.Change) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if change.Gone {
+			delete(c.keys, change.Key)
+		} else {
+			c.keys[change.Key] = string(change.Value)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.feed.Start()
+	t.Cleanup(c.feed.Close)
+	return c
+}
+
+func (c *content) all() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.keys)
+}
+
+func TestAClusterHasOneContent(t *testing.T) {
+	ctx := t.Context()
+	c := startTrio(t)
+	contents := make([]*content, 3)
+	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
+
+	// What one node wrote every other has as soon as it asks.
+	for n := range 30 {
+		key := fmt.Sprint("k", n)
+		if _, err := bucket(t, c.nodes[n%3]).Create(ctx, key, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		for i, k := range contents {
+			if err := k.feed.Sync(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if k.all()[key] != "v" {
+				t.Fatalf("node %d does not have what node %d was told is written", i, n%3)
+			}
+		}
+	}
+
+	before := contents[0].feed.Applied()
+
+	// Of all who change the same key at once one wins each round.
+	rev, err := bucket(t, c.nodes[0]).Get(ctx, "k0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var won atomic.Int32
+	c.each(func(i int, e *engine.Engine) {
+		switch _, err := bucket(t, e).Update(ctx, "k0", fmt.Append(nil, i), rev.Revision); {
+		case err == nil:
+			won.Add(1)
+		case !errors.Is(err, engine.ErrStale):
+			t.Errorf("node %d: %v", i, err)
+		}
+	})
+	if won.Load() != 1 {
+		t.Errorf("%d nodes changed the same revision", won.Load())
+	}
+
+	// A write that depends on all that is there fails after any other write.
+	if err := contents[0].feed.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	now := contents[0].feed.Applied()
+	if before == now {
+		t.Fatal("the write above is not applied")
+	}
+	if _, err := bucket(t, c.nodes[0]).AsOf(before).Create(ctx, "late", nil); !errors.Is(err, engine.ErrBehind) {
+		t.Errorf("got %v, want ErrBehind", err)
+	}
+	if _, err := bucket(t, c.nodes[0]).AsOf(now).Create(ctx, "in-time", []byte("v")); err != nil {
+		t.Error(err)
+	}
+	k1, err := bucket(t, c.nodes[1]).Get(ctx, "k1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bucket(t, c.nodes[1]).Delete(ctx, "k1", k1.Revision); err != nil {
+		t.Fatal(err)
+	}
+	want := contents[1]
+	for i, k := range contents {
+		if err := k.feed.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := want.feed.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(k.all(), want.all()) || k.all()["k1"] != "" || k.all()["in-time"] != "v" {
+			t.Errorf("node %d has %v, want %v", i, k.all(), want.all())
+		}
+		if err := k.feed.Fresh(); err != nil {
+			t.Errorf("node %d: %v", i, err)
+		}
+	}
+}
+
+func TestANodeComesBackWithWhatItMissed(t *testing.T) {
+	ctx := t.Context()
+	c := startTrio(t)
+	contents := make([]*content, 3)
+	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
+	contents[2].feed.Close()
+	c.stop(2)
+	b := bucket(t, c.nodes[0])
+	for n := range 50 {
+		if _, err := b.Create(ctx, fmt.Sprint("k", n), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start(2)
+	if back := follow(t, c.nodes[2]); len(back.all()) != 50 {
+		t.Errorf("it has %d of 50", len(back.all()))
+	}
+}
+
+func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {
+	c := startTrio(t)
+	once := make([]*engine.Once, 3)
+	c.each(func(i int, e *engine.Engine) {
+		var err error
+		if once[i], err = e.Once(context.Background()); err != nil {
+			t.Errorf("node %d: %v", i, err)
+		}
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	for n := range 50 {
+		var won, lost atomic.Int32
+		c.each(func(i int, _ *engine.Engine) {
+			switch err := once[i].Use(t.Context(), fmt.Sprint("token", n), time.Now().Add(time.Hour)); {
+			case err == nil:
+				won.Add(1)
+			case errors.Is(err, engine.ErrUsed):
+				lost.Add(1)
+			default:
+				t.Errorf("node %d: %v", i, err)
+			}
+		})
+		if won.Load() != 1 || lost.Load() != 2 {
+			t.Fatalf("%d nodes had token %d, %d were refused", won.Load(), n, lost.Load())
+		}
+	}
+	c.stop(2)
+	c.start(2)
+	again, err := c.nodes[2].Once(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Use(t.Context(), "token0", time.Now().Add(time.Hour)); !errors.Is(err, engine.ErrUsed) {
+		t.Errorf("after a restart a used token gives %v", err)
+	}
+}
+
+func TestNodesTalk(t *testing.T) {
+	c := startTrio(t)
+	heard := make(chan string, 100)
+	c.each(func(i int, e *engine.Engine) {
+		e.Bus().Answer("question", func(_ engine.Run, data []byte) []byte { return fmt.Append(nil, i) })
+		_, err := e.Bus().Subscribe("news", func(_ engine.Run, data []byte) []byte {
+			heard <- fmt.Sprint(i, string(data))
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	// Whoever answers has heard of the interests that came before the question.
+	for i, e := range c.nodes {
+		answers, err := e.Bus().Ask(t.Context(), "question", []byte("?"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for _, a := range answers {
+			said = append(said, string(a))
+		}
+		slices.Sort(said)
+		want := []string{"0", "1", "2"}
+		if want = slices.Delete(want, i, i+1); !slices.Equal(said, want) {
+			t.Errorf("node %d is answered by %v", i, said)
+		}
+	}
+	for i, e := range c.nodes {
+		if err := e.Bus().Publish("news", []byte("!")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if h := <-heard; strings.HasPrefix(h, fmt.Sprint(i)) {
+				t.Errorf("node %d heard itself", i)
+			}
+		}
+	}
+	for i, e := range c.nodes {
+		if n := len(e.Bus().Members()); n != 2 || !e.Bus().Majority() {
+			t.Errorf("node %d has %d others", i, n)
+		}
+	}
+}
+
+// Who may not be a member is told what to do about it.
+func TestWhoIsNoMember(t *testing.T) {
+	c := startTrio(t)
+	for _, stranger := range []struct {
+		name   string
+		change func(*engine.Options)
+		want   string
+	}{
+		{"another secret", func(o *engine.Options) { o.Cluster.Secret = []byte("another secret that is as long") }, "cluster.secret_file"},
+		{"a name that another node has", func(o *engine.Options) { o.Cluster.Node = "b" }, "another node named b"},
+		{"a wrong clock", func(o *engine.Options) {
+			o.Now = func() time.Time { return time.Now().Add(-time.Hour) }
+		}, "clock"},
+		{"no secret", func(o *engine.Options) { o.Cluster.Secret = nil }, "cluster.secret_file"},
+		{"too few nodes", func(o *engine.Options) { o.Cluster.Peers = o.Cluster.Peers[:2] }, "3 or more"},
+		{"a node of another cluster", func(o *engine.Options) { o.Cluster.Name = "other" }, "cluster.name"},
+	} {
+		t.Run(stranger.name, func(t *testing.T) {
+			o := c.options(0)
+			o.Dir = t.TempDir()
+			o.Cluster.Node = "d"
+			o.Cluster.Listen = freePorts(t, 1)[0]
+			o.Cluster.Peers = append(slices.Clone(c.peers), o.Cluster.Listen)
+			stranger.change(&o)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			e, err := engine.Open(ctx, o)
+			if err == nil {
+				_ = e.Close(ctx)
+				t.Fatal("it became a member")
+			}
+			if !strings.Contains(err.Error(), stranger.want) {
+				t.Errorf("it is told %q, want something about %q", err, stranger.want)
+			}
+		})
+	}
+}

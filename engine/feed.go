@@ -1,0 +1,347 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Feed keeps what a node has in memory of a bucket as the bucket is: it reads all
+// of it, and then follows what any node writes. Of a store that stands alone there
+// is nothing to follow, since its only writer knows what it wrote.
+//
+// A change reaches the node as a message that the bucket's leader publishes when
+// it is committed. They are numbered: if one is missing, or if a look at the
+// leader each second finds that there should be more, what is missing is read from
+// the bucket. Watching it with a consumer would be simpler, but one stands still
+// for many seconds when the node dies that has it.
+type Feed struct {
+	bucket *Bucket
+	apply  func(Change) error
+	stream jetstream.Stream // nil alone
+
+	changes chan *nats.Msg
+	sub     *nats.Subscription
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	asked   chan struct{} // something may be missing
+	turn    chan struct{} // held while the leader is asked
+
+	mu      sync.Mutex
+	applied uint64
+	moved   chan struct{} // closed when applied grows, and made anew
+	looking *look         // the next question to the leader, for all who want one
+
+	whole  atomic.Int64 // when the node had everything, in nanoseconds of Unix time
+	failed atomic.Pointer[error]
+}
+
+// Change is an entry as it is from now on, or that it is gone.
+type Change struct {
+	Entry
+	Gone bool
+}
+
+// look is one question for the last revision of a bucket.
+type look struct {
+	done chan struct{}
+	last uint64
+	err  error
+}
+
+// lookEvery is how often the leader is asked whether there is more.
+const lookEvery = time.Second
+
+// stale is for how long a node may not have been sure of having everything to
+// count as fresh.
+const stale = 3 * lookEvery
+
+// Follow hands every entry of the bucket to apply and returns when all are in.
+// From Start on it goes on with what is changed, in order, on a goroutine of its
+// own. An entry may come again with the revision that it had. If apply fails there
+// Follow does, or the feed is not fresh any more.
+func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, error) {
+	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	load := func() error {
+		return b.Load(ctx, func(e Entry) error { return apply(Change{Entry: e}) })
+	}
+	if b.engine.bus == nil {
+		return f, load()
+	}
+	// First listen, then read: nothing is between them.
+	f.changes = make(chan *nats.Msg, laneDepth)
+	var err error
+	if f.sub, err = b.engine.conn.ChanSubscribe(changesPrefix+b.name+".>", f.changes); err != nil {
+		return nil, fmt.Errorf("follow %s: %w", b.name, err)
+	}
+	if f.stream, err = b.engine.js.Stream(ctx, streamOf(b.name)); err != nil {
+		return nil, fmt.Errorf("follow %s: %w", b.name, err)
+	}
+	last, err := f.ask(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("follow %s: %w", b.name, err)
+	}
+	if err := load(); err != nil {
+		return nil, err
+	}
+	f.advance(last)
+	f.whole.Store(time.Now().UnixNano())
+	return f, nil
+}
+
+// Start begins to follow. Call it once; alone it does nothing.
+func (f *Feed) Start() {
+	if f.stream == nil {
+		return
+	}
+	running, stop := context.WithCancel(context.Background())
+	f.stop = stop
+	f.done.Go(func() { f.follow(running) })
+}
+
+// Shared says whether other nodes may write to the bucket.
+func (f *Feed) Shared() bool { return f.stream != nil }
+
+// Close ends the following.
+func (f *Feed) Close() {
+	if f.stream == nil {
+		return
+	}
+	_ = f.sub.Unsubscribe() // of a closed connection
+	if f.stop != nil {
+		f.stop()
+	}
+	f.done.Wait()
+}
+
+// ask is the last revision of the bucket, as its leader has it.
+func (f *Feed) ask(ctx context.Context) (uint64, error) {
+	info, err := f.stream.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.LastSeq, nil
+}
+
+func (f *Feed) advance(to uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if to > f.applied {
+		f.applied = to
+		close(f.moved)
+		f.moved = make(chan struct{})
+	}
+}
+
+// Applied is the revision up to which the node has everything; 0 alone.
+func (f *Feed) Applied() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.applied
+}
+
+// Wait returns when the node has everything up to a revision, or when ctx ends.
+// Alone it returns at once.
+func (f *Feed) Wait(ctx context.Context, revision uint64) error {
+	if f.stream == nil {
+		return nil
+	}
+	for {
+		f.mu.Lock()
+		enough, moved := f.applied >= revision, f.moved
+		f.mu.Unlock()
+		if enough {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for revision %d of %s: %w", revision, f.bucket.name, ctx.Err())
+		}
+	}
+}
+
+// Sync returns when the node has everything that was in the bucket when it was
+// called: what anybody was told is written is there. All who call it meanwhile
+// share a question to the leader. It fails if there is no leader before ctx ends,
+// or if this node hears less than a majority of the nodes: then another leader may
+// have been chosen. Alone it returns at once.
+func (f *Feed) Sync(ctx context.Context) error {
+	if f.stream == nil {
+		return nil
+	}
+	if !f.bucket.engine.bus.Majority() {
+		return ErrAlone
+	}
+	last, err := f.look(ctx)
+	if err != nil {
+		return fmt.Errorf("ask for the last revision of %s: %w", f.bucket.name, err)
+	}
+	if f.Applied() < last {
+		wake(f.asked) // it is on its way, unless it was lost
+	}
+	return f.Wait(ctx, last)
+}
+
+// ErrAlone says that a node does not hear a majority of the nodes.
+var ErrAlone = errors.New("this node does not reach a majority of the cluster's nodes")
+
+// look joins the next question to the leader, and asks it if nobody does. One that
+// is under way already may have been answered before the caller came.
+func (f *Feed) look(ctx context.Context) (uint64, error) {
+	f.mu.Lock()
+	l := f.looking
+	if l == nil {
+		l = &look{done: make(chan struct{})}
+		f.looking = l
+		f.done.Go(func() { f.lookFor(l) })
+	}
+	f.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.last, l.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// lookFor asks for all who have joined by the time that the question before it is
+// answered.
+func (f *Feed) lookFor(l *look) {
+	f.turn <- struct{}{}
+	defer func() { <-f.turn }()
+	f.mu.Lock()
+	f.looking = nil // who comes now needs a later answer
+	f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
+	defer cancel()
+	l.last, l.err = f.ask(ctx)
+	close(l.done)
+}
+
+// lookTimeout bounds one question; a leader that is there answers in a millisecond.
+const lookTimeout = 2 * time.Second
+
+// Fresh is nil if the node has had everything lately, or says why not.
+func (f *Feed) Fresh() error {
+	if f.stream == nil {
+		return nil
+	}
+	if err := f.failed.Load(); err != nil {
+		return *err
+	}
+	if !f.bucket.engine.bus.Majority() {
+		return ErrAlone
+	}
+	if age := time.Since(time.Unix(0, f.whole.Load())); age > stale {
+		return fmt.Errorf("%s was last seen whole %v ago", f.bucket.name, age.Round(time.Second))
+	}
+	return nil
+}
+
+func (f *Feed) follow(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var err error
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m := <-f.changes:
+			err = f.take(ctx, m)
+		case <-f.asked:
+			if len(f.changes) == 0 {
+				err = f.catchUp(ctx)
+			}
+		case <-tick.C:
+			err = f.catchUp(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			f.bucket.engine.log.Debug("the node may lack changes", "bucket", f.bucket.name, "err", err)
+		}
+	}
+}
+
+// take applies a change if it is the next one, and reads what is missing before it.
+func (f *Feed) take(ctx context.Context, m *nats.Msg) error {
+	sequence, err := strconv.ParseUint(m.Header.Get("Nats-Sequence"), 10, 64)
+	if err != nil {
+		return nil // nobody else publishes here
+	}
+	switch applied := f.Applied(); {
+	case sequence <= applied:
+		return nil
+	case sequence > applied+1:
+		return f.read(ctx, sequence)
+	}
+	key := strings.TrimPrefix(m.Subject, changesPrefix+f.bucket.name+".")
+	return f.put(Change{Entry{key, m.Data, sequence}, isGone(m.Header)}, sequence)
+}
+
+// isGone says whether a stored message is the deletion of a key, or the end of
+// its time.
+func isGone(h nats.Header) bool {
+	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
+}
+
+func (f *Feed) put(c Change, upTo uint64) error {
+	if err := f.apply(c); err != nil {
+		err = fmt.Errorf("a change of %s cannot be used: %w", f.bucket.name, err)
+		if f.failed.CompareAndSwap(nil, &err) {
+			f.bucket.engine.log.Error("the node cannot follow the others any more; restart it, with their version", "err", err)
+		}
+		return err
+	}
+	f.advance(upTo)
+	return nil
+}
+
+// catchUp asks the leader what there is, and reads what is missing.
+func (f *Feed) catchUp(ctx context.Context) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	last, err := f.look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.read(ctx, last); err != nil {
+		return err
+	}
+	f.whole.Store(began.UnixNano())
+	return nil
+}
+
+// read reads from the bucket what the node lacks up to a revision. What was
+// replaced meanwhile is not there any more, and comes later with its newer one.
+func (f *Feed) read(ctx context.Context, upTo uint64) error {
+	for {
+		applied := f.Applied()
+		if applied >= upTo {
+			return nil
+		}
+		m, err := f.stream.GetMsg(ctx, applied+1, jetstream.WithGetMsgSubject(subjectOf(f.bucket.name, ">")))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			f.advance(upTo)
+			return nil
+		case err != nil:
+			return fmt.Errorf("read %s from revision %d on: %w", f.bucket.name, applied+1, err)
+		case m.Sequence > upTo: // nothing is left of what is before
+			f.advance(upTo)
+			return nil
+		}
+		key := strings.TrimPrefix(m.Subject, subjectOf(f.bucket.name, ""))
+		if err := f.put(Change{Entry{key, m.Data, m.Sequence}, isGone(m.Header)}, m.Sequence); err != nil {
+			return err
+		}
+	}
+}

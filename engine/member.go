@@ -1,0 +1,267 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Member is another node that can be heard.
+type Member struct {
+	Node string
+	Run  Run
+
+	// Ahead is how much its clock is before this node's, give or take the time that
+	// a message takes.
+	Ahead time.Duration
+
+	// Alive says whether it was heard of lately; false only for those that are
+	// reported as gone.
+	Alive bool
+}
+
+// Nodes tell one another that they are there, and whom they hear. It decides nothing of what is
+// stored, for which NATS has its quorum: only whom to wait for.
+const (
+	beatEvery = 250 * time.Millisecond
+
+	// silence is after how much of it a node counts as gone.
+	silence = 6 * beatEvery
+
+	// wrongClock is how far a clock may be from those of the others for a node to
+	// start: signatures are good for five minutes, tokens for as little as one.
+	wrongClock = time.Minute
+)
+
+// member is what is known of a run of another node.
+type member struct {
+	Member
+	beat  uint64
+	scout bool
+	heard time.Time // by the monotonic clock
+	sees  []seen    // whom it hears
+}
+
+// beat is what a node says of itself.
+type beat struct {
+	Node  string `json:"node"`
+	Run   Run    `json:"run,string"`
+	Beat  uint64 `json:"beat"` // grows
+	Scout bool   `json:"scout,omitempty"`
+	Time  int64  `json:"time"` // of its clock, in nanoseconds of Unix time
+	Sees  []seen `json:"sees"`
+}
+
+// seen is the latest beat of a run that a node has heard.
+type seen struct {
+	Node string `json:"node"`
+	Run  Run    `json:"run,string"`
+	Beat uint64 `json:"beat"`
+}
+
+const beatSubject = "beat"
+
+func (b *Bus) startBeating(ctx context.Context) error {
+	if _, err := b.Subscribe(beatSubject, b.hear); err != nil {
+		return err
+	}
+	b.done.Go(func() {
+		tick := time.NewTicker(beatEvery)
+		defer tick.Stop()
+		for n := uint64(1); ; n++ {
+			b.beat(n)
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				b.bury(time.Now())
+			}
+		}
+	})
+	return nil
+}
+
+func (b *Bus) beat(n uint64) {
+	b.mu.RLock()
+	sees := make([]seen, 0, len(b.members))
+	for _, m := range b.members {
+		sees = append(sees, seen{m.Node, m.Run, m.beat})
+	}
+	b.mu.RUnlock()
+	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, b.now().UnixNano(), sees})
+	if err != nil {
+		panic(err) // it has nothing that JSON has not
+	}
+	_ = b.Publish(beatSubject, text) // the next one tries again
+}
+
+func (b *Bus) hear(from Run, data []byte) []byte {
+	var said beat
+	if json.Unmarshal(data, &said) != nil || said.Run != from {
+		return nil
+	}
+	var events []Member
+	b.mu.Lock()
+	m := b.members[from]
+	if m == nil {
+		m = &member{Member: Member{Node: said.Node, Run: from, Alive: true}, scout: said.Scout}
+		if !said.Scout {
+			events = b.remove(func(old *member) bool { return old.Node == said.Node && !old.scout }) // it was restarted
+			events = append(events, m.Member)
+		}
+		b.members[from] = m
+	}
+	m.beat, m.heard, m.sees, m.Ahead = said.Beat, time.Now(), said.Sees, time.Unix(0, said.Time).Sub(b.now())
+	told := b.changed
+	b.mu.Unlock()
+	b.report(events, told)
+	return nil
+}
+
+// bury takes out who was not heard for long.
+func (b *Bus) bury(now time.Time) {
+	b.mu.Lock()
+	gone := b.remove(func(m *member) bool { return now.Sub(m.heard) > silence })
+	told := b.changed
+	b.mu.Unlock()
+	b.report(gone, told)
+}
+
+// remove takes runs out, and returns those that were members. The caller holds mu.
+func (b *Bus) remove(which func(*member) bool) (gone []Member) {
+	for run, m := range b.members {
+		if which(m) {
+			delete(b.members, run)
+			if !m.scout {
+				m.Alive = false
+				gone = append(gone, m.Member)
+			}
+		}
+	}
+	return gone
+}
+
+func (b *Bus) report(events []Member, told []func(Member)) {
+	for _, m := range events {
+		if m.Alive {
+			b.log.Info("node came", "node", m.Node)
+		} else {
+			b.log.Warn("node went", "node", m.Node)
+		}
+		for _, tell := range told {
+			tell(m)
+		}
+	}
+}
+
+// Changed has tell called whenever a node comes, in a new run also, or goes. It
+// must not wait. Those that are there already are told of now.
+func (b *Bus) Changed(tell func(Member)) {
+	b.mu.Lock()
+	b.changed = append(slices.Clip(b.changed), tell)
+	b.mu.Unlock()
+	for _, m := range b.Members() {
+		tell(m)
+	}
+}
+
+// Members are the other nodes that are alive, by name.
+func (b *Bus) Members() []Member {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	list := make([]Member, 0, len(b.members))
+	for _, m := range b.members {
+		if !m.scout {
+			list = append(list, m.Member)
+		}
+	}
+	slices.SortFunc(list, func(x, y Member) int { return strings.Compare(x.Node, y.Node) })
+	return list
+}
+
+// first says whether no node that is alive has a lesser name.
+func (b *Bus) first() bool {
+	members := b.Members()
+	return len(members) == 0 || b.engine.node < members[0].Node
+}
+
+// Majority says whether this node hears so many others that they are, with it,
+// more than half of the cluster. Of a cluster of unknown size, as with an external
+// NATS, it says whether that can be reached.
+func (b *Bus) Majority() bool {
+	if b.engine.nodes == 0 {
+		return b.conn.IsConnected()
+	}
+	return 2*(len(b.Members())+1) > b.engine.nodes
+}
+
+// meet waits until a majority hears this node, and finds out whether it may be one
+// of them: not if another has its name, or if its clock is not theirs.
+func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
+	others := map[Run]uint64{} // the first beat that was reported of those with our name
+	tell := time.Now().Add(waiting)
+	var heardSince time.Time // by a majority
+	for {
+		heard, hears := map[string]bool{}, map[string]bool{} // by node
+		wrong, rival := 0, ""
+		var ahead time.Duration
+		b.mu.RLock()
+		for _, m := range b.members {
+			if m.Node == b.engine.node {
+				rival = m.Node
+				if _, had := others[m.Run]; !had {
+					others[m.Run] = m.beat
+				}
+				if m.beat == others[m.Run] {
+					rival = "" // may be our last run, which has just ended
+				}
+				continue
+			}
+			hears[m.Node] = true
+			for _, s := range m.sees {
+				before, had := others[s.Run]
+				switch {
+				case s.Run == b.run:
+					heard[m.Node] = true
+				case s.Node != b.engine.node:
+				case !had:
+					others[s.Run] = s.Beat
+				case s.Beat > before:
+					rival = m.Node
+				}
+			}
+			if m.Ahead.Abs() > wrongClock {
+				wrong++
+				ahead = m.Ahead
+			}
+		}
+		b.mu.RUnlock()
+		now, nodes := time.Now(), b.engine.nodes
+		switch {
+		case rival != "":
+			return fmt.Errorf("another node named %s is running, and %s hears it: give each node a name of its own (cluster.node)", b.engine.node, rival)
+		case wrong > 0 && 2*wrong >= len(hears):
+			return fmt.Errorf("the clock of this node is %v off from those of %d of the %d others: set it (NTP), or theirs", -ahead.Round(time.Second), wrong, len(hears))
+		case nodes > 0 && 2*(len(heard)+1) <= nodes:
+			heardSince = time.Time{}
+		case heardSince.IsZero():
+			heardSince = now
+		case now.Sub(heardSince) > 3*beatEvery: // and nobody else has our name
+			return nil
+		}
+		if now.After(tell) {
+			tell = now.Add(waiting)
+			b.log.Warn("waiting for a majority of the cluster's nodes", "hear", len(hears), "heard_by", len(heard), "others", nodes-1, "refused", logger.refusals())
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster did not form: of %d other nodes %d can be heard, and %d hear this one%s: %w", nodes-1, len(hears), len(heard), logger.refusals(), ctx.Err())
+		case <-time.After(meetEvery):
+		}
+	}
+}
+
+const meetEvery = 25 * time.Millisecond
