@@ -4,6 +4,7 @@
 //	hubbub dev                   a server to try things out; needs no file
 //	hubbub serve --config FILE   production
 //	hubbub check --config FILE   says what is wrong with a configuration
+//	hubbub ready [ADDRESS]       asks a running server whether it is ready
 //	hubbub key …                 makes access keys, rotates the keys of chat tokens
 //	hubbub logs cat SOURCE…      reads chat logs back
 //	hubbub version
@@ -36,6 +37,7 @@ type cli struct {
 	Dev     devCmd     `cmd:"" help:"Run a server to try things out: loopback, published credentials, a room that is there."`
 	Serve   serveCmd   `cmd:"" help:"Run a server in production, from a configuration file."`
 	Check   checkCmd   `cmd:"" help:"Read a configuration and every file it names, and say what is wrong and what to write instead."`
+	Ready   readyCmd   `cmd:"" help:"Ask a running server whether it is ready, for health checks of containers; exits 0 or 1."`
 	Key     keyCmd     `cmd:"" help:"Make access keys; rotate the keys that seal chat tokens."`
 	Logs    logsCmd    `cmd:"" help:"Read chat logs back."`
 	Version versionCmd `cmd:"" help:"Print what this program was built from."`
