@@ -5,24 +5,26 @@
 SHELL := /bin/bash
 export CGO_ENABLED ?= 1
 
-.PHONY: test build bench unit lint conformance js examples fuzz
+.PHONY: test build bench unit lint conformance deploy js examples fuzz
 
-test: lint unit conformance js examples
+test: lint unit conformance deploy js examples
 	@echo "all passed"
 
-# Without C code, so that the binary runs anywhere, and without what only a debugger reads.
+# Without C code, so that the binary runs anywhere, and without what only a debugger reads; as deploy/Dockerfile does.
 build:
-	CGO_ENABLED=0 go build -ldflags "-s -w" -o bin/hubbub ./cmd/hubbub
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/hubbub ./cmd/hubbub
 
 lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	cd conformance && go vet ./...
 	cd bench && go vet ./...
+	cd deploy && go vet ./...
 	cd tools && go build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 	cd conformance && ../bin/staticcheck ./...
 	cd bench && ../bin/staticcheck ./...
+	cd deploy && ../bin/staticcheck ./...
 
 # Fuzz targets run their seeds here; `make fuzz` runs each for a while.
 unit:
@@ -31,6 +33,9 @@ unit:
 
 conformance:
 	cd conformance && go test -race -count=1 -timeout 8m ./... # the cache does not see that the server changed
+
+deploy:
+	cd deploy && go test -count=1 ./... # the cache does not see that the server changed
 
 js: conformance/js/node_modules bin/hubbub-race
 	cd conformance/js && HUBBUB_BIN=$(CURDIR)/bin/hubbub-race node --test --test-timeout=120000
