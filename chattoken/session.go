@@ -99,6 +99,13 @@ func (r *reader) time() time.Time {
 
 func (r *reader) text() string { return string(r.take(r.uvarint())) }
 
+// cut is text, cut out of all, a copy that ends where what is read ends.
+func (r *reader) cut(all string) string {
+	n := len(r.take(r.uvarint()))
+	end := len(all) - len(r.b)
+	return all[end-n : end]
+}
+
 func readSession(b []byte) (s Session, err error) {
 	r := reader{b: b}
 	if v := r.take(1); r.err != nil || v[0] != version {
@@ -116,9 +123,10 @@ func readSession(b []byte) (s Session, err error) {
 			return s, errLayout
 		}
 		s.Attributes = make(map[string]string, n)
+		all := string(r.b) // which they share
 		for range n {
-			k := r.text()
-			s.Attributes[k] = r.text()
+			k := r.cut(all)
+			s.Attributes[k] = r.cut(all)
 		}
 	}
 	if r.err != nil || len(r.b) != 0 {

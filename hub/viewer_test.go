@@ -88,8 +88,8 @@ func TestAStormOfRecordsGoesToDebug(t *testing.T) {
 }
 
 func TestAViewerIsSmall(t *testing.T) {
-	// The next size class of the allocator: there may be very many viewers.
-	if size := unsafe.Sizeof(viewer{}); size > 112 {
+	// A size class of the allocator: there may be very many viewers.
+	if size := unsafe.Sizeof(viewer{}); size > 128 {
 		t.Errorf("a viewer has %d bytes", size)
 	}
 }

@@ -3,6 +3,7 @@ package ivschat
 import (
 	"encoding/binary"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -28,18 +29,54 @@ const (
 // each message, which costs little beside the message's way to all others.
 type Sender struct {
 	UserID     string
-	attributes string // each key and value with its length before it, by key
+	attributes string // keys and values, by key, one behind the other
+	lengths    string // theirs, see appendLengths
 }
 
-// NewSender makes a sender; absent attributes are shown as {}.
+// NewSender makes a sender; absent attributes are shown as {}. It shares nothing
+// with them. The lengths are kept apart, so that 1 KB of attributes takes 1 KB.
 func NewSender(userID string, attributes map[string]string) Sender {
-	var b []byte
+	size := 0
+	for k, v := range attributes {
+		size += len(k) + len(v)
+	}
+	var texts strings.Builder
+	texts.Grow(size)
+	var lengths []byte
 	for _, k := range Strings(attributes).Keys() {
-		for _, s := range []string{k, attributes[k]} {
-			b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+		v := attributes[k]
+		texts.WriteString(k)
+		texts.WriteString(v)
+		lengths = appendLengths(lengths, len(k), len(v))
+	}
+	return Sender{userID, texts.String(), string(lengths)}
+}
+
+// longText is the length from which four bits do not hold it.
+const longText = 15
+
+// appendLengths appends the lengths of a key and its value: a byte with four bits
+// for each, and behind it by how much each is longer than they hold.
+func appendLengths(b []byte, key, value int) []byte {
+	b = append(b, byte(min(key, longText)<<4|min(value, longText)))
+	for _, n := range []int{key, value} {
+		if n >= longText {
+			b = binary.AppendUvarint(b, uint64(n-longText))
 		}
 	}
-	return Sender{userID, string(b)} // no room to grow
+	return b
+}
+
+// cutLengths takes the first two lengths off.
+func cutLengths(s string) (key, value int, rest string) {
+	key, value, rest = int(s[0]>>4), int(s[0]&15), s[1:]
+	for _, n := range []*int{&key, &value} {
+		if *n == longText {
+			more, size := binary.Uvarint([]byte(rest[:min(len(rest), binary.MaxVarintLen64)]))
+			*n, rest = longText+int(more), rest[size:]
+		}
+	}
+	return key, value, rest
 }
 
 // size is about what append adds.
@@ -51,25 +88,19 @@ func (s Sender) append(b []byte) []byte {
 	b = append(b, `{"UserId":`...)
 	b = appendString(b, s.UserID)
 	b = append(b, `,"Attributes":{`...)
-	for rest := s.attributes; rest != ""; {
-		if len(rest) < len(s.attributes) {
+	texts, lengths := s.attributes, s.lengths
+	for lengths != "" {
+		if len(lengths) < len(s.lengths) {
 			b = append(b, ',')
 		}
-		var k, v string
-		k, rest = cutText(rest)
-		v, rest = cutText(rest)
-		b = appendString(b, k)
+		var k, v int
+		k, v, lengths = cutLengths(lengths)
+		b = appendString(b, texts[:k])
 		b = append(b, ':')
-		b = appendString(b, v)
+		b = appendString(b, texts[k:k+v])
+		texts = texts[k+v:]
 	}
 	return append(b, '}')
-}
-
-// cutText takes a text off that has its length before it.
-func cutText(s string) (text, rest string) {
-	n, size := binary.Uvarint([]byte(s[:min(len(s), binary.MaxVarintLen64)]))
-	s = s[size:]
-	return s[:n], s[n:]
 }
 
 // Message is a chat message on its way to the viewers.

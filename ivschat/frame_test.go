@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"hubbub/ivschat"
 )
 
@@ -46,6 +48,24 @@ func TestFramesAreTheServices(t *testing.T) {
 				t.Error("not JSON")
 			}
 		})
+	}
+}
+
+// Lengths around those from which they take another byte.
+func TestASendersAttributesAreWhatItsTokenHas(t *testing.T) {
+	for _, n := range []int{0, 1, 14, 15, 16, 142, 143, 1000} {
+		for _, m := range []int{0, 14, 15, 143} {
+			want := map[string]string{strings.Repeat("k", n): strings.Repeat("v", m), "a": strings.Repeat("w", n)}
+			var frame struct {
+				Sender struct{ Attributes map[string]string }
+			}
+			if err := json.Unmarshal(ivschat.Message{Sender: ivschat.NewSender("u", want)}.Encode(), &frame); err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(want, frame.Sender.Attributes); d != "" {
+				t.Errorf("a key of %d bytes and a value of %d: %s", n, m, d)
+			}
+		}
 	}
 }
 
