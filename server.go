@@ -17,6 +17,7 @@ import (
 	"hubbub/chatlog"
 	"hubbub/chattoken"
 	"hubbub/engine"
+	"hubbub/hub"
 	"hubbub/ivschat"
 	"hubbub/registry"
 	"hubbub/review"
@@ -34,6 +35,7 @@ type Server struct {
 	review                *review.Reviewer // nil in Dev without a `review` section
 	destinations          *chatlog.Destinations
 	policies              *policies
+	hub                   *hub.Hub
 	certificate           *certificate // nil without TLS
 	room                  ivschat.ARN
 
@@ -181,6 +183,9 @@ func (s *Server) Data() string {
 	}
 	return s.config.Data
 }
+
+// Viewers is the number of connections of viewers.
+func (s *Server) Viewers() int { return s.hub.Viewers() }
 
 // Log is the server's log, for what runs it.
 func (s *Server) Log() *slog.Logger { return s.log }

@@ -86,7 +86,7 @@ func (s *Server) start(ctx context.Context) error {
 	s.follow()
 
 	counters := quota.New(limits)
-	messaging := s.startHub(used, counters, metrics, files)
+	s.hub = s.startHub(used, counters, metrics, files)
 	if c.Mode == Dev {
 		if s.room, err = s.devRoom(ctx, keys); err != nil {
 			return err
@@ -97,7 +97,7 @@ func (s *Server) start(ctx context.Context) error {
 		verifier.Region = func(region string) bool { return slices.Contains(c.Regions, region) }
 	}
 	api := control.New(control.Options{
-		Registry: s.registry, Messenger: messaging, Tokens: s.keys, IAM: s.policies.current, Quota: counters,
+		Registry: s.registry, Messenger: s.hub, Tokens: s.keys, IAM: s.policies.current, Quota: counters,
 		Verifier: verifier, TokenLifetime: c.TokenLifetime, TrustedProxies: c.TrustedProxies,
 		Log: s.log, Metrics: metrics,
 	})

@@ -84,6 +84,8 @@ func serve(ctx context.Context, c hubbub.Config, ready func(*hubbub.Server) erro
 	err := ready(s)
 	notify(s.Log(), daemon.SdNotifyReady)
 	releaseStart(s.Log())
+	stopReleasing := releaseAfterStorms(s.Viewers, func() { releaseStorm(s) })
+	defer stopReleasing()
 	stopWatchdog := watchdog(s.Log())
 	defer stopWatchdog()
 
