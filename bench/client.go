@@ -122,6 +122,14 @@ func mintTokens(p *process, room string, n int) ([]string, error) {
 
 // mintEach gets n tokens, for the rooms in turn.
 func mintEach(p *process, rooms []string, n int) ([]string, error) {
+	return mintWith(p, rooms, n, usualAttributes)
+}
+
+// usualAttributes are those of a viewer as JSON, whoever it is.
+func usualAttributes(int) string { return `{"username":"viewer"}` }
+
+// mintWith gets n tokens, for the rooms in turn, each with attributes of its own.
+func mintWith(p *process, rooms []string, n int, attributes func(i int) string) ([]string, error) {
 	tokens := make([]string, n)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
 	defer client.CloseIdleConnections()
@@ -131,7 +139,7 @@ func mintEach(p *process, rooms []string, n int) ([]string, error) {
 	for range 8 {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE","DELETE_MESSAGE","DISCONNECT_USER"],"attributes":{"username":"viewer"}}`, rooms[i%len(rooms)], i)
+				body := fmt.Sprintf(`{"roomIdentifier":%q,"userId":"user-%d","capabilities":["SEND_MESSAGE","DELETE_MESSAGE","DISCONNECT_USER"],"attributes":%s}`, rooms[i%len(rooms)], i, attributes(i))
 				r, err := signed(p, "/CreateChatToken", body)
 				if err != nil {
 					errs <- err

@@ -151,7 +151,7 @@ func (c *contest) verify(o contestant) error {
 	return errors.Join(err, l.check())
 }
 
-func measureIdle(_ *contest, o contestant, p *process, f *figures) error {
+func measureIdle(c *contest, o contestant, p *process, f *figures) error {
 	n := atMost(10_000)
 	spec := loadSpec{Viewers: n, Sample: n, Window: 64, Wire: o.wire}
 	if p.RoomARN != "" { // before the memory is read: minting grows the heap, too
@@ -166,9 +166,9 @@ func measureIdle(_ *contest, o contestant, p *process, f *figures) error {
 	if err != nil {
 		return err
 	}
-	defer l.close()
 	took, err := l.join(60 * time.Second)
 	if err != nil {
+		l.close()
 		return err
 	}
 	f.set("CPU µs a handshake", float64((p.cpu()-cpu).Microseconds())/float64(n))
@@ -176,6 +176,66 @@ func measureIdle(_ *contest, o contestant, p *process, f *figures) error {
 	f.set("RSS KiB a viewer", (p.anonymous()-idle)/float64(n))
 	f.set("RSS MiB", p.rss()/1024)
 	f.set("handshakes/s", float64(n)/took.Seconds())
+	l.close()
+	if p.RoomARN == "" || *quick {
+		return nil
+	}
+	for _, a := range []struct {
+		name       string
+		attributes func(i int) string
+	}{
+		{"settled", usualAttributes},
+		{"settled, 1 KB of attributes", func(i int) string { return fmt.Sprintf(`{"about":"%01019d"}`, i) }},
+	} {
+		if p, err = c.again(o, p); err != nil {
+			return err
+		}
+		if err := measureSettled(p, n, a.name, a.attributes, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settling is how long a server may take to give back what a storm leaves.
+const settling = 10 * time.Second
+
+// measureSettled has n viewers come to some who are there, each time with a pause
+// in which the server gives back what the storm has left: so what minting and the
+// first viewers need is no viewer's. Then all go.
+func measureSettled(p *process, n int, name string, attributes func(i int) string, f *figures) error {
+	before := n / 5
+	tokens, err := mintWith(p, []string{p.RoomARN}, before+n, attributes)
+	if err != nil {
+		return err
+	}
+	var at []float64
+	var loads []*load
+	defer func() {
+		for _, l := range loads {
+			l.close()
+		}
+	}()
+	for _, tokens := range [][]string{tokens[:before], tokens[before:]} {
+		l, err := startLoad(p, loadSpec{Viewers: len(tokens), Sample: n, Window: 64, Wire: "hubbub", Tokens: tokens})
+		if err != nil {
+			return err
+		}
+		loads = append(loads, l)
+		if _, err := l.join(60 * time.Second); err != nil {
+			return err
+		}
+		time.Sleep(settling)
+		at = append(at, p.anonymous())
+	}
+	f.set(name+": RSS bytes a viewer", (at[1]-at[0])*1024/float64(n))
+	f.set(name+": RSS MiB", p.rss()/1024)
+	for _, l := range loads {
+		l.close()
+	}
+	loads = nil
+	time.Sleep(settling)
+	f.set(name+": RSS MiB when all have gone", p.rss()/1024)
 	return nil
 }
 
