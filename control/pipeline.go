@@ -64,6 +64,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request, c *call, buffer 
 	if err := h.authenticate(r, c, buffer.Bytes(), now); err != nil {
 		return nil, err
 	}
+	// What any node has acknowledged is to be seen by this one.
+	if err := h.registry.Sync(r.Context()); err != nil {
+		return nil, err
+	}
 	if err := c.operation.read(h, c, buffer.Bytes()); err != nil {
 		// All that fails is named at once, but not to a stranger: which review
 		// handlers there are is for those who may use them.

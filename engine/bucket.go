@@ -75,7 +75,7 @@ func (e *Engine) keyValue(ctx context.Context, c jetstream.StreamConfig) (jetstr
 	if e.bus != nil {
 		c.RePublish = &jetstream.RePublish{Source: subjectOf(bucket, ">"), Destination: changesPrefix + bucket + ".>"}
 	}
-	if _, err := e.makeStream(ctx, c); err != nil {
+	if _, err := e.makeStream(ctx, c, false); err != nil {
 		return nil, err
 	}
 	return e.js.KeyValue(ctx, bucket)

@@ -210,8 +210,9 @@ func (e *Engine) connection(o Options) []nats.Option {
 
 // makeStream opens a stream, and makes it if it is not there; what is there stays
 // as it is. Of the nodes of a cluster one makes it, the first by name of those that
-// are alive: two that do so at once may both wait in vain for an answer.
-func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+// are alive: two that do so at once may both wait in vain for an answer. One that
+// is the node's own is made by it.
+func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig, own bool) (jetstream.Stream, error) {
 	c.Storage, c.Replicas = e.storage, e.replicas
 	if e.bus == nil {
 		stream, err := e.js.Stream(ctx, c.Name)
@@ -231,7 +232,7 @@ func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig) (jets
 		if err == nil && stream.CachedInfo().Cluster != nil && stream.CachedInfo().Cluster.Leader != "" {
 			return stream, nil
 		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) && (e.bus.first() || time.Since(began) > streamPatience) {
+		if errors.Is(err, jetstream.ErrStreamNotFound) && (own || e.bus.first() || time.Since(began) > streamPatience) {
 			if _, err = try(func(ctx context.Context) (jetstream.Stream, error) { return e.js.CreateStream(ctx, c) }); err == nil {
 				continue
 			}

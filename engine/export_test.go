@@ -132,7 +132,7 @@ func Doubt(o *Outbox, key string, records int, batch string) error {
 	return o.inTurn(context.Background(), func(ctx context.Context) error {
 		k := o.keyFor(key)
 		o.unsure = k
-		_, err := o.engine.js.Publish(ctx, outboxPrefix+key, append(stamp{records, k.total, o.offset}.append(nil), batch...))
+		_, err := o.engine.js.Publish(ctx, o.names.prefix+key, append(stamp{records, k.total, o.offset}.append(nil), batch...))
 		return err
 	})
 }

@@ -132,7 +132,7 @@ func (g *guard) holds(live int, tail uint64) error {
 		return nil
 	}
 	g.mu.Lock()
-	w := g.of(outboxStream)
+	w := g.of(outboxOf("").stream)
 	less := live < w.Live || tail < w.Tail
 	if live != w.Live || tail != w.Tail {
 		w.Live, w.Tail, g.changed = live, tail, true
@@ -282,11 +282,11 @@ func (e *Engine) noteLast() error {
 // checkOutbox wants the newest batch to be there. The number alone may hide a
 // loss: what had been removed comes back with the block that said so.
 func (e *Engine) checkOutbox(ctx context.Context) error {
-	tail := e.guard.of(outboxStream).Tail
+	tail := e.guard.of(outboxOf("").stream).Tail
 	if tail == 0 {
 		return nil
 	}
-	stream, err := e.js.Stream(ctx, outboxStream)
+	stream, err := e.js.Stream(ctx, outboxOf("").stream)
 	if err != nil {
 		return err
 	}

@@ -60,6 +60,7 @@ const (
 type Outbox struct {
 	engine  *Engine
 	options OutboxOptions
+	names   outboxNames
 	stream  jetstream.Stream
 
 	turn chan struct{} // held by whoever changes what is stored
@@ -156,8 +157,8 @@ func readStamp(message []byte) (s stamp, batch []byte, err error) {
 func (s stamp) after(batch []byte) position { return s.before.add(s.records, len(batch)) }
 
 // storedSize is what NATS needs for a message, give or take.
-func storedSize(key string, batch []byte) int64 {
-	return int64(30 + len(outboxPrefix) + len(key) + stampSize + len(batch))
+func (o *Outbox) storedSize(key string, batch []byte) int64 {
+	return int64(30 + len(o.names.prefix) + len(key) + stampSize + len(batch))
 }
 
 // Outbox opens the outbox, once. What is too old, or too much for its bounds, is
@@ -175,7 +176,7 @@ func (e *Engine) Outbox(ctx context.Context, options OutboxOptions) (*Outbox, er
 		options.Readers = func(key string) []string { return []string{key} }
 	}
 	o := &Outbox{
-		engine: e, options: options, turn: make(chan struct{}, 1), acked: make(chan struct{}, 1),
+		engine: e, options: options, names: outboxOf(e.node), turn: make(chan struct{}, 1), acked: make(chan struct{}, 1),
 		keys: map[string]*outboxKey{}, claims: map[string][]*claim{}, readers: map[string]*OutboxReader{},
 	}
 	if err := o.open(ctx); err != nil {
@@ -190,18 +191,17 @@ func (e *Engine) Outbox(ctx context.Context, options OutboxOptions) (*Outbox, er
 
 func (o *Outbox) open(ctx context.Context) error {
 	config := jetstream.StreamConfig{
-		Name: outboxStream, Subjects: []string{outboxPrefix + ">"}, Storage: o.engine.storage,
+		Name: o.names.stream, Subjects: []string{o.names.prefix + ">"}, Storage: o.engine.storage, Replicas: o.engine.replicas,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: o.engine.limit / 2,
 	}
-	if o.options.MaxBytes > 0 {
-		config.MaxBytes = min(config.MaxBytes, o.options.MaxBytes)
+	if o.engine.limit == 0 { // whoever runs NATS bounds it
+		config.MaxBytes = -1
+	}
+	if o.options.MaxBytes > 0 && (config.MaxBytes < 0 || o.options.MaxBytes < config.MaxBytes) {
+		config.MaxBytes = o.options.MaxBytes
 	}
 	var err error
-	o.stream, err = o.engine.js.Stream(ctx, outboxStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		o.stream, err = o.engine.js.CreateStream(ctx, config)
-	}
-	if err != nil {
+	if o.stream, err = o.engine.makeStream(ctx, config, true); err != nil {
 		return fmt.Errorf("open the outbox: %w", err)
 	}
 	if err := o.openMarks(ctx); err != nil {
@@ -229,7 +229,7 @@ func (o *Outbox) load(ctx context.Context) error {
 	if err := o.look(ctx); err != nil {
 		return err
 	}
-	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(outboxPrefix+">"))
+	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.names.prefix+">"))
 	if err != nil {
 		return fmt.Errorf("load the outbox: %w", err)
 	}
@@ -238,7 +238,7 @@ func (o *Outbox) load(ctx context.Context) error {
 		return err
 	}
 	for subject := range info.State.Subjects {
-		name := strings.TrimPrefix(subject, outboxPrefix)
+		name := strings.TrimPrefix(subject, o.names.prefix)
 		newest, err := o.newestOf(ctx, name)
 		if err != nil {
 			return err
@@ -266,7 +266,7 @@ func (o *Outbox) load(ctx context.Context) error {
 		if k.last == o.last {
 			o.tail = k.last
 		}
-		if end := newest.stamp.offset + uint64(storedSize(name, newest.batch)); end > o.offset {
+		if end := newest.stamp.offset + uint64(o.storedSize(name, newest.batch)); end > o.offset {
 			o.offset = end
 		}
 	}
@@ -305,12 +305,12 @@ func (o *Outbox) decode(m *jetstream.RawStreamMsg, err error) (*stored, error) {
 	if err != nil {
 		return nil, o.engine.damaged(err.Error())
 	}
-	return &stored{strings.TrimPrefix(m.Subject, outboxPrefix), m.Sequence, m.Time, s, batch}, nil
+	return &stored{strings.TrimPrefix(m.Subject, o.names.prefix), m.Sequence, m.Time, s, batch}, nil
 }
 
 // newestOf reads the last batch of a key; nil if it has none.
 func (o *Outbox) newestOf(ctx context.Context, key string) (*stored, error) {
-	return o.decode(o.stream.GetLastMsgForSubject(ctx, outboxPrefix+key))
+	return o.decode(o.stream.GetLastMsgForSubject(ctx, o.names.prefix+key))
 }
 
 // atOrAfter reads the first batch at or after a sequence, of a key or, with "",
@@ -318,7 +318,7 @@ func (o *Outbox) newestOf(ctx context.Context, key string) (*stored, error) {
 func (o *Outbox) atOrAfter(ctx context.Context, sequence uint64, key string) (*stored, error) {
 	subject := ">"
 	if key != "" {
-		subject = outboxPrefix + key
+		subject = o.names.prefix + key
 	}
 	return o.decode(o.stream.GetMsg(ctx, max(sequence, 1), jetstream.WithGetMsgSubject(subject)))
 }
@@ -388,7 +388,7 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 		return err
 	}
 	k := o.keyFor(key)
-	size := storedSize(key, batch)
+	size := o.storedSize(key, batch)
 	if err := o.engine.room(int(size)); err != nil { // trimming does not help: it needs some, too
 		return err
 	}
@@ -398,7 +398,7 @@ func (o *Outbox) write(ctx context.Context, key string, records int, batch []byt
 	for {
 		s := stamp{records, k.total, o.offset}
 		o.scratch = append(s.append(o.scratch[:0]), batch...)
-		ack, err := o.engine.js.Publish(ctx, outboxPrefix+key, o.scratch)
+		ack, err := o.engine.js.Publish(ctx, o.names.prefix+key, o.scratch)
 		var api *jetstream.APIError
 		switch {
 		case err == nil:
@@ -451,7 +451,7 @@ func (o *Outbox) settle(ctx context.Context) error {
 		if err := o.look(ctx); err != nil { // it may be among what was counted since
 			return err
 		}
-		o.wrote(k, newest.handed(), newest.stamp.after(newest.batch), storedSize(k.name, newest.batch))
+		o.wrote(k, newest.handed(), newest.stamp.after(newest.batch), o.storedSize(k.name, newest.batch))
 	}
 	o.unsure = nil
 	return nil
@@ -483,7 +483,7 @@ func (o *Outbox) wrote(k *outboxKey, b OutboxBatch, total position, size int64) 
 	o.offset += uint64(size)
 	o.last = max(o.last, b.Sequence)
 	o.tail = o.last
-	o.engine.guard.wrote(outboxStream, b.Sequence, 0)
+	o.engine.guard.wrote(o.names.stream, b.Sequence, 0)
 	_ = o.engine.guard.holds(o.batches, o.tail) // more, so it need not be saved now
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -20,10 +20,10 @@ type marks map[string]map[string]uint64 // by key and reader
 const markEvery = 100 * time.Millisecond
 
 func (o *Outbox) openMarks(ctx context.Context) error {
-	_, err := o.engine.js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: outboxMarksStream, Subjects: []string{outboxMarksSubject}, Storage: o.engine.storage, MaxMsgsPerSubject: 1,
-	})
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+	_, err := o.engine.makeStream(ctx, jetstream.StreamConfig{
+		Name: o.names.marksStream, Subjects: []string{o.names.marksSubject}, MaxMsgsPerSubject: 1,
+	}, true)
+	if err != nil {
 		return fmt.Errorf("open the marks of the outbox: %w", err)
 	}
 	return nil
@@ -31,11 +31,11 @@ func (o *Outbox) openMarks(ctx context.Context) error {
 
 // readMarks is what was written last; without any, everything comes again.
 func (o *Outbox) readMarks(ctx context.Context) (marks, error) {
-	stream, err := o.engine.js.Stream(ctx, outboxMarksStream)
+	stream, err := o.engine.js.Stream(ctx, o.names.marksStream)
 	if err != nil {
 		return nil, fmt.Errorf("read the marks of the outbox: %w", err)
 	}
-	m, err := stream.GetLastMsgForSubject(ctx, outboxMarksSubject)
+	m, err := stream.GetLastMsgForSubject(ctx, o.names.marksSubject)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil, nil
@@ -61,11 +61,11 @@ func (o *Outbox) mark(ctx context.Context) error {
 	if err := o.engine.room(len(b)); err != nil {
 		return fmt.Errorf("write marks: %w", err)
 	}
-	ack, err := o.engine.js.Publish(ctx, outboxMarksSubject, b)
+	ack, err := o.engine.js.Publish(ctx, o.names.marksSubject, b)
 	if err != nil {
 		return fmt.Errorf("write marks: %w", full(err))
 	}
-	o.engine.guard.wrote(outboxMarksStream, ack.Sequence, 0)
+	o.engine.guard.wrote(o.names.marksStream, ack.Sequence, 0)
 	o.marked = b
 	return nil
 }

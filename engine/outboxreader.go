@@ -255,7 +255,7 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 // hasNone is nil if the store has no batch of a key at or after a sequence. NATS
 // says that it found nothing also if it could not read a file just now.
 func (o *Outbox) hasNone(ctx context.Context, sequence uint64, key string) error {
-	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(outboxPrefix+key))
+	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.names.prefix+key))
 	if err != nil {
 		return err
 	}

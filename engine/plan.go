@@ -33,18 +33,21 @@ const (
 	// usedTokensBucket is the same in a cluster: a key for each token, which goes
 	// when its time is over.
 	usedTokensBucket = "used_tokens"
-
-	// outboxStream has the records of chat logs in batches, subject chatlog.<key>
-	// with a key for each set of logging configurations that a room has:
-	// <region>.<account>.<id>, with '_' between the ids if there are more.
-	outboxStream = "CHATLOG"
-	outboxPrefix = "chatlog."
-
-	// outboxMarksStream has one message: what each configuration has acknowledged
-	// of what the outbox has.
-	outboxMarksStream  = "CHATLOG_MARKS"
-	outboxMarksSubject = "marks.chatlog"
 )
+
+// outboxNames are the streams of an outbox: of records in batches, subject
+// chatlog.<key> with a key for each set of logging configurations that a room has,
+// <region>.<account>.<id>, with '_' between the ids if there are more; and of one
+// message that says what each configuration has acknowledged of them. In a cluster
+// each node has its own: what it wrote, it delivers.
+type outboxNames struct{ stream, prefix, marksStream, marksSubject string }
+
+func outboxOf(node string) outboxNames {
+	if node == "" {
+		return outboxNames{"CHATLOG", "chatlog.", "CHATLOG_MARKS", "marks.chatlog"}
+	}
+	return outboxNames{"CHATLOG_" + node, "chatlog." + node + ".", "CHATLOG_MARKS_" + node, "marks.chatlog." + node}
+}
 
 const (
 	// A used token must be remembered as long as it could be redeemed: at most

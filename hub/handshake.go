@@ -61,7 +61,7 @@ func (h *Hub) Handshake(u *socket.Upgrade) {
 	if h.delayed(u, session) {
 		return
 	}
-	v, refused := h.admit(session)
+	v, refused := h.admit(u.Context(), session)
 	if refused != nil {
 		h.refuseHandshake(u, session.Room, refused)
 		return
@@ -72,6 +72,12 @@ func (h *Hub) Handshake(u *socket.Upgrade) {
 			h.exit(v.room)
 		}
 	}()
+	if v.room.shared != nil { // the other nodes know that the room has viewers here
+		select {
+		case <-v.room.settled:
+		case <-u.Context().Done():
+		}
+	}
 	if refused := h.use(u.Context(), session); refused != nil {
 		h.refuseHandshake(u, session.Room, refused)
 		return
@@ -107,7 +113,7 @@ func (h *Hub) redeem(protocols []string, waited time.Duration) (string, chattoke
 
 // admit makes the viewer that the session asks for, with its place in the room
 // and in the connection quota, which exit gives back.
-func (h *Hub) admit(s chattoken.Session) (*viewer, *refusal) {
+func (h *Hub) admit(ctx context.Context, s chattoken.Session) (*viewer, *refusal) {
 	name, ok := s.Room.Parse()
 	switch {
 	case !ok || !h.serves(name.Scope):
@@ -115,7 +121,13 @@ func (h *Hub) admit(s chattoken.Session) (*viewer, *refusal) {
 	case h.blocked(name.Account):
 		return nil, &refusal{accountBlocked, http.StatusForbidden, "The account is pending verification.", nil}
 	}
-	if _, err := h.registry.Room(s.Room); errors.Is(err, ivschat.NotFound) {
+	_, err := h.registry.Room(s.Room)
+	if errors.Is(err, ivschat.NotFound) { // in a cluster it may have been made on another node just now
+		if err = h.registry.Sync(ctx); err == nil {
+			_, err = h.registry.Room(s.Room)
+		}
+	}
+	if errors.Is(err, ivschat.NotFound) {
 		return nil, &refusal{roomNotFound, http.StatusNotFound, "The room of the chat token does not exist any more.", nil}
 	} else if err != nil {
 		return nil, &refusal{internalError, http.StatusInternalServerError, ivschat.TextInternal, err}

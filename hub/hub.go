@@ -43,6 +43,9 @@ type Options struct {
 	// Serves says whether the node serves the account and region; nil means all.
 	Serves func(ivschat.Scope) bool
 
+	// Bus is the way to the hubs of other nodes; nil alone.
+	Bus *engine.Bus
+
 	// Socket configures the connections; its Log and Metrics are set from those here if nil.
 	Socket socket.Config
 
@@ -68,6 +71,7 @@ type Hub struct {
 	metrics  *metrics
 	sockets  *socket.Server
 	patience time.Duration // with the store, at a handshake
+	cluster  *cluster      // nil alone
 
 	// Shared.
 	refusals, lives *frequency // of records in the log
@@ -111,6 +115,9 @@ func New(o Options) *Hub {
 		o.Socket.Metrics = o.Metrics
 	}
 	h.sockets = socket.New(o.Socket, h)
+	if o.Bus != nil {
+		h.cluster = newCluster(h, o.Bus)
+	}
 	return h
 }
 
@@ -125,7 +132,12 @@ func (h *Hub) Drain(ctx context.Context, over time.Duration) { h.sockets.Drain(c
 // Close drops all viewers and returns when nothing of the hub runs any more, but
 // for messages under review: they are delivered, to the log if to nobody else,
 // until the Reviewer is closed.
-func (h *Hub) Close() { h.sockets.Close() }
+func (h *Hub) Close() {
+	h.sockets.Close()
+	if h.cluster != nil {
+		h.cluster.close()
+	}
+}
 
 // Viewers is the number of connections.
 func (h *Hub) Viewers() int { return h.sockets.Len() }
@@ -143,6 +155,10 @@ func (h *Hub) enter(arn ivschat.ARN, scope ivschat.Scope) *room {
 	if r == nil {
 		r = &room{arn: arn, scope: scope, record: h.record, group: h.sockets.NewGroup(), users: map[string]*viewer{}}
 		h.rooms[arn] = r
+		if h.cluster != nil {
+			r.cluster = h.cluster
+			h.cluster.enter(r)
+		}
 	}
 	if r.held++; r.held == 1 {
 		h.metrics.rooms.Inc()
@@ -184,6 +200,9 @@ func (h *Hub) sweep() {
 		r.lingering = false
 		if r.held == 0 {
 			delete(h.rooms, r.arn)
+			if h.cluster != nil {
+				h.cluster.leave(r)
+			}
 		}
 	}
 }

@@ -48,24 +48,30 @@ func (h *Hub) DisconnectUser(_ context.Context, arn ivschat.ARN, userID, reason 
 		return err
 	}
 	e := ivschat.UserDisconnected(ivschat.NewID(), "", userID, reason, h.now())
-	d := newDispatch(settings, ivschat.EventRecord, e.SendTime, e.Encode())
+	d := newDispatch(disconnectUser, settings, ivschat.EventRecord, e.SendTime, e.Encode())
 	if r := h.find(arn); r != nil {
 		deliveries, _ := r.disconnect(nil, d, userID, closeText(reason))
 		h.metrics.deliveries[disconnectUser].Add(float64(deliveries))
 		return nil
 	}
 	h.recordAlone(d)
+	if h.cluster != nil {
+		h.cluster.tell(arn, disconnectUser, userID, closeText(reason), d.record.Payload)
+	}
 	return nil
 }
 
 func (h *Hub) tell(settings *ivschat.Room, l label, e ivschat.Event) {
-	d := newDispatch(settings, ivschat.EventRecord, e.SendTime, e.Encode())
+	d := newDispatch(l, settings, ivschat.EventRecord, e.SendTime, e.Encode())
 	if r := h.find(settings.ARN); r != nil {
 		deliveries, _ := r.deliver(nil, d)
 		h.metrics.deliveries[l].Add(float64(deliveries))
 		return
 	}
 	h.recordAlone(d)
+	if h.cluster != nil {
+		h.cluster.tell(settings.ARN, l, "", "", d.record.Payload)
+	}
 }
 
 // recordAlone logs what nobody on this node sees.

@@ -29,6 +29,7 @@ type goneReason string
 
 const (
 	userDisconnected goneReason = "user_disconnected" // by DISCONNECT_USER
+	missedMessages   goneReason = "missed_messages"   // of another node
 	sessionEnded     goneReason = "session_ended"     // sessionDurationInMinutes ran out
 )
 

@@ -117,13 +117,13 @@ func (r *request) perform() {
 			return
 		}
 		m := ivschat.Message{ID: r.id, RequestID: r.RequestID, Attributes: r.verdict.Attributes, Content: r.verdict.Content, SendTime: r.received, Sender: v.sender}
-		deliveries, err = v.room.deliver(v, newDispatch(r.settings, ivschat.MessageRecord, r.received, m.Encode()))
+		deliveries, err = v.room.deliver(v, newDispatch(sendMessage, r.settings, ivschat.MessageRecord, r.received, m.Encode()))
 	case ivschat.DeleteMessage:
 		e := ivschat.MessageDeleted(r.id, r.RequestID, r.ID, r.Reason, r.received)
-		deliveries, err = v.room.deliver(v, newDispatch(r.settings, ivschat.EventRecord, r.received, e.Encode()))
+		deliveries, err = v.room.deliver(v, newDispatch(deleteMessage, r.settings, ivschat.EventRecord, r.received, e.Encode()))
 	case ivschat.DisconnectUser:
 		e := ivschat.UserDisconnected(r.id, r.RequestID, r.UserID, r.Reason, r.received)
-		deliveries, err = v.room.disconnect(v, newDispatch(r.settings, ivschat.EventRecord, r.received, e.Encode()), r.UserID, closeText(r.Reason))
+		deliveries, err = v.room.disconnect(v, newDispatch(disconnectUser, r.settings, ivschat.EventRecord, r.received, e.Encode()), r.UserID, closeText(r.Reason))
 	}
 	h.metrics.deliveries[labels[r.Name]].Add(float64(deliveries))
 	if err != nil && !errors.Is(err, errDisconnected) {
@@ -134,14 +134,16 @@ func (r *request) perform() {
 // dispatch is what goes to everybody in a room: the frame for its viewers, and the
 // record of it for the room's chat logs, in the order of the room.
 type dispatch struct {
+	label  label
 	frame  *socket.Frame
 	record ivschat.Record
+	told   bool // the other nodes are told by whoever delivers it
 }
 
 // newDispatch wraps an encoded frame. The settings are those of the room when the
 // request was received: attaching a log takes effect for what is received later.
-func newDispatch(settings *ivschat.Room, t ivschat.RecordType, received time.Time, payload []byte) dispatch {
-	return dispatch{socket.NewFrame(payload), ivschat.Record{
+func newDispatch(l label, settings *ivschat.Room, t ivschat.RecordType, received time.Time, payload []byte) dispatch {
+	return dispatch{label: l, frame: socket.NewFrame(payload), record: ivschat.Record{
 		Room: settings.ARN, Configurations: settings.LoggingConfigurationIdentifiers, Type: t, Received: received, Payload: payload,
 	}}
 }

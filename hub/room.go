@@ -17,6 +17,9 @@ type room struct {
 	scope  ivschat.Scope
 	record func(ivschat.Record)
 
+	cluster *cluster // nil alone
+	*shared          // nil alone
+
 	// Guarded by Hub.mu.
 	held      int       // holds: viewers, handshakes on their way, requests that wait
 	deserted  time.Time // when held became 0
@@ -29,6 +32,8 @@ type room struct {
 	users map[string]*viewer // the first connection of each user; the others by viewer.next. Those whose session ended are here until they are closed, those with waiting requests until these are done
 	most  int                // users since the map was made
 	rate  quota.Bucket       // of SEND_MESSAGE, all viewers together
+
+	perSecond int // of rate, as it was asked last
 }
 
 // join makes the connection a viewer: from now on it misses nothing.
@@ -123,6 +128,9 @@ func (r *room) send(sender *viewer, d dispatch) (deliveries int, err error) {
 	if len(d.record.Configurations) > 0 {
 		r.record(d.record)
 	}
+	if r.cluster != nil && !d.told {
+		r.cluster.tell(r.arn, d.label, "", "", d.record.Payload)
+	}
 	return r.group.Send(d.frame), nil
 }
 
@@ -131,9 +139,19 @@ func (r *room) send(sender *viewer, d dispatch) (deliveries int, err error) {
 func (r *room) disconnect(sender *viewer, d dispatch, userID, text string) (deliveries int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	d.told = true // below, with the user
 	if deliveries, err = r.send(sender, d); err != nil {
 		return 0, err
 	}
+	if r.cluster != nil {
+		r.cluster.tell(r.arn, disconnectUser, userID, text, d.record.Payload)
+	}
+	r.end(userID, text)
+	return deliveries, nil
+}
+
+// end ends every connection of a user. r.mu is held.
+func (r *room) end(userID, text string) {
 	for v := r.users[userID]; v != nil; {
 		next := v.next
 		v.prev, v.next = nil, nil
@@ -143,12 +161,12 @@ func (r *room) disconnect(sender *viewer, d dispatch, userID, text string) (deli
 		v = next
 	}
 	r.remove(userID)
-	return deliveries, nil
 }
 
 // take takes one message from the room's rate.
 func (r *room) take(perSecond int, now func() time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.perSecond = perSecond
 	return r.rate.Take(perSecond, now()) // asked here, so that no stamp is overtaken
 }

@@ -50,6 +50,9 @@ type ending struct {
 // disconnected is the ending of all whom DISCONNECT_USER meant.
 var disconnected = &ending{reason: userDisconnected}
 
+// missed is the ending of all of a room on a node that did not hear another.
+var missed = &ending{reason: missedMessages}
+
 // gone is the ending of those whose connection ended first; socket knows why.
 var gone = &ending{}
 

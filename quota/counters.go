@@ -117,6 +117,13 @@ type Bucket struct {
 	last int64 // Unix time in nanoseconds; 0 before the first use
 }
 
+// Use counts one use that was decided on elsewhere, whatever is left.
+func (b *Bucket) Use(perSecond int, now time.Time) {
+	if perSecond > 0 && !b.Take(perSecond, now) {
+		b.left = max(b.left-1, -float32(perSecond))
+	}
+}
+
 // Take counts one use and says whether it is within the rate per second; a rate
 // of 0 is unlimited.
 func (b *Bucket) Take(perSecond int, now time.Time) bool {
