@@ -36,7 +36,13 @@ func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.S
 			http.Error(w, "not ready: starting or stopping", http.StatusServiceUnavailable)
 			return
 		}
-		if err := s.store.Health(r.Context()); err != nil {
+		if s.config.Cluster != nil {
+			if err := s.registry.Fresh(); err != nil {
+				s.log.Warn("not ready", "err", err)
+				http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		} else if err := s.store.Health(r.Context()); err != nil {
 			s.log.Warn("not ready", "err", err)
 			http.Error(w, "not ready: the store does not answer", http.StatusServiceUnavailable)
 			return

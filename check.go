@@ -49,6 +49,9 @@ func (c Config) problems(where func(key string) string) Problems {
 			refuse(kind.key+".path_style", "%s.path_style says how an endpoint is addressed, and there is none; remove it, or write `endpoint: http://127.0.0.1:9003`", kind.key)
 		}
 	}
+	if c.Cluster != nil {
+		c.Cluster.problems(c.Data, refuse)
+	}
 	if c.Mode == Serve {
 		c.serveProblems(refuse)
 		return p
@@ -123,6 +126,18 @@ func Check(m Mode, from Sources, now time.Time) (Loaded, error) {
 			problems = append(problems, Problem{What: err.Error()})
 		} else if leaf := pair.Leaf; now.After(leaf.NotAfter) {
 			problems = append(problems, Problem{c.TLS.Cert, "the certificate expired on " + leaf.NotAfter.Format(time.DateOnly) + "; renew it"})
+		}
+	}
+	if k := c.Cluster; k != nil {
+		if k.SecretFile != "" {
+			if _, err := k.secret(); err != nil {
+				problems = append(problems, Problem{l.where["cluster.secret_file"], err.Error()})
+			}
+		}
+		if k.TLS.Cert != "" && k.TLS.Key != "" && k.TLS.CA != "" {
+			if _, err := k.certificates(); err != nil {
+				problems = append(problems, Problem{l.where["cluster.tls"], err.Error()})
+			}
 		}
 	}
 	if len(problems) > 0 {

@@ -58,8 +58,9 @@ type Config struct {
 	// Review says where message review handlers live. nil is no such section: Dev
 	// then takes every Lambda ARN and invokes nothing, Serve takes none.
 	Review  *ReviewConfig
-	Logging LoggingConfig // where chat logs go; zero = nowhere that was configured
-	Metrics MetricsConfig // where metrics are pushed to, besides the admin listener; zero = nowhere
+	Logging LoggingConfig  // where chat logs go; zero = nowhere that was configured
+	Cluster *ClusterConfig // nil = a server that stands alone
+	Metrics MetricsConfig  // where metrics are pushed to, besides the admin listener; zero = nowhere
 
 	Log      string     // "text" or "json"; "" = text if standard error is a terminal, else json
 	LogLevel slog.Level // zero = info
@@ -254,6 +255,11 @@ func (c Config) filled() Config {
 	c.SlowViewers.Frames = cmp.Or(c.SlowViewers.Frames, d.SlowViewers.Frames)
 	c.SlowViewers.Bytes = cmp.Or(c.SlowViewers.Bytes, d.SlowViewers.Bytes)
 	c.SlowViewers.Stall = cmp.Or(c.SlowViewers.Stall, d.SlowViewers.Stall)
+	if c.Cluster != nil {
+		k := *c.Cluster
+		k.Name, k.Listen = cmp.Or(k.Name, defaultCluster), cmp.Or(k.Listen, defaultRoutes)
+		c.Cluster = &k
+	}
 	if c.Review != nil {
 		r := *c.Review
 		r.Timeout = cmp.Or(r.Timeout, defaultReviewTimeout)

@@ -20,7 +20,7 @@ func TestConfigurationPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := string(page)
-	own := []string{"review", "logging", "metrics", "limits"} // sections with a table each
+	own := []string{"cluster", "review", "logging", "metrics", "limits"} // sections with a table each
 	for _, table := range append([]string{"settings"}, own...) {
 		begin, end := "<!-- "+table+": written by go test -run ConfigurationPage -update . -->\n", "<!-- end -->"
 		before, rest, found := strings.Cut(want, begin)

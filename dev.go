@@ -48,5 +48,12 @@ func (s *Server) devRoom(ctx context.Context, b *engine.Bucket) (ivschat.ARN, er
 	} else {
 		_, err = b.Create(ctx, key, []byte(room.ARN))
 	}
+	if errors.Is(err, engine.ErrExists) || errors.Is(err, engine.ErrStale) { // another node was faster
+		if err := s.registry.DeleteRoom(ctx, room.ARN); err != nil {
+			return "", err
+		}
+		known, err := b.Get(ctx, key)
+		return ivschat.ARN(known.Value), err
+	}
 	return room.ARN, err
 }

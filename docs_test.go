@@ -49,6 +49,7 @@ func TestTheExamplesOfTheDocumentationAreAccepted(t *testing.T) {
 	for _, name := range []string{"backend.key", "alice.key", "root.key"} {
 		file(name, "secretsecretsecretsecretsecretsecretsecr\n")
 	}
+	file("cluster.secret", "secretsecretsecretsecretsecretsecretsecr\n")
 	t.Setenv("BACKEND_SECRET", "secretsecretsecretsecretsecretsecretsecr")
 	accepted := func(content string) {
 		t.Helper()

@@ -131,10 +131,6 @@ func (f *fileReader) mapping(prefix string, entries []*ast.MappingValueNode) {
 }
 
 func (f *fileReader) entry(key string, e *ast.MappingValueNode) {
-	if what, found := later[key]; found {
-		f.refuse(e, "this version of hubbub does not have %s yet; remove the section %s", what, key)
-		return
-	}
 	name := key
 	if key == "limits.base" { // the level, beside single quotas
 		name = "limits"

@@ -161,11 +161,6 @@ func (l *loading) environment(env []string) {
 		if fromKubernetes(name) {
 			continue
 		}
-		section, _, _ := strings.Cut(strings.ToLower(strings.TrimPrefix(name, envPrefix)), "_")
-		if what, later := later[section]; later {
-			l.refuse(name, "this version of hubbub does not have %s yet; unset it", what)
-			continue
-		}
 		l.Warnings = append(l.Warnings, Problem{name, "is no setting and was not looked at" + suggest("", name, known)})
 	}
 }
@@ -182,12 +177,6 @@ func keysOf[V any](m map[string]V) func(func(string) bool) {
 			}
 		}
 	}
-}
-
-// later names the sections of the file that the interface has and this version
-// has not. To ignore them would be to run alone without saying so.
-var later = map[string]string{
-	"cluster": "clusters",
 }
 
 // suggest is the end of a sentence about an unknown name behind a prefix: what was meant.

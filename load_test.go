@@ -66,6 +66,9 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"trusted_proxies": "10.0.0.0/8", "signature_window": "1m", "log": "json", "log_level": "debug", "drain": "9s",
 		"slow_viewers.frames": "64", "slow_viewers.bytes": "2MiB", "slow_viewers.stall": "8s",
 		"allow_remote": "true", "pprof": "true",
+		"cluster.name": "chat", "cluster.node": "a", "cluster.listen": "127.0.0.1:1", "cluster.advertise": "127.0.0.1:2",
+		"cluster.peers": "127.0.0.1:2", "cluster.secret_file": "/secret", "cluster.tls.cert": "/c.pem", "cluster.tls.key": "/k.pem", "cluster.tls.ca": "/ca.pem",
+		"cluster.nats.url": "nats://127.0.0.1:4222", "cluster.nats.credentials": "/file.creds",
 		"review.timeout": "1s", "review.concurrency": "7", "review.default": "{lambda: {}}",
 		"review.handlers":     `{"arn:aws:lambda:us-west-2:123456789012:function:f": {rules: {deny_links: true}}}`,
 		"logging.s3.endpoint": "http://127.0.0.1:9003", "logging.s3.path_style": "true", "logging.s3.region": "eu-west-1",
@@ -147,7 +150,6 @@ func TestProblemsNameLineAndRemedy(t *testing.T) {
 		{"a section where a value belongs", "drain: {a: 1}\n", "FILE:1: drain takes one plain value: DURATION"},
 		{"a list where one value belongs", "data: [a, b]\n", "FILE:1: data takes one plain value: FOLDER"},
 		{"an empty list", "region: []\n", "FILE:1: region is an empty list; name at least one, or remove the key"},
-		{"what comes later: cluster", "cluster: {name: a}\n", "FILE:1: this version of hubbub does not have clusters yet; remove the section cluster"},
 		{"no mapping", "- api\n", "FILE:1: the file must be keys with values, like `api: 127.0.0.1:4880`"},
 		{"two documents", "drain: 1s\n---\ndrain: 2s\n", "FILE:3: a second document begins here; put everything into one"},
 		{"an anchor", "data: &d x\n", "FILE:1: data takes one plain value: FOLDER"},
@@ -236,10 +238,6 @@ func TestUnknownVariables(t *testing.T) {
 	want := []Problem{{"HUBBUB_DRIAN", "is no setting and was not looked at; did you mean HUBBUB_DRAIN?"}}
 	if d := cmp.Diff(want, l.Warnings); d != "" {
 		t.Errorf("variables of Kubernetes are passed over, others are warned about (-want +got):\n%s", d)
-	}
-	_, err = Load(Dev, Sources{Env: []string{"HUBBUB_CLUSTER_NODE=a"}})
-	if got, want := errorText(err), "HUBBUB_CLUSTER_NODE: this version of hubbub does not have clusters yet; unset it"; got != want {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -15,6 +15,8 @@ func section(key string) (put func(*Config)) {
 	switch key {
 	case "review":
 		return func(c *Config) { c.review() }
+	case "cluster":
+		return func(c *Config) { c.cluster() }
 	case "metrics.cloudwatch":
 		return func(c *Config) { c.cloudWatch() }
 	}

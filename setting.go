@@ -111,7 +111,7 @@ var settings = append([]Setting{
 	{Key: "pprof", Form: "BOOL", Default: "false", Switch: true,
 		Help: "Go's profiles under /debug/pprof/ of the admin address.",
 		set:  boolean(func(c *Config) *bool { return &c.PProf })},
-}, slices.Concat(reviewSettings(), loggingSettings(), metricsSettings(), limitSettings())...)
+}, slices.Concat(clusterSettings(), reviewSettings(), loggingSettings(), metricsSettings(), limitSettings())...)
 
 func address(member func(*Config) *string) func(*Config, []string) error {
 	return func(c *Config, v []string) error {

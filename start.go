@@ -30,9 +30,12 @@ const openLimit = 2 * time.Minute
 // start builds the rooms in order: ports taken, certificate and policies read,
 // store, keys, registry, hub, and at last the control plane. Every part leaves its step for Close.
 func (s *Server) start(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
-	defer cancel()
 	c := s.config
+	if c.Cluster == nil { // a node waits for the others as long as it takes
+		bounded, cancel := context.WithTimeout(ctx, openLimit)
+		defer cancel()
+		ctx = bounded
+	}
 	limits, err := c.Limits.resolve()
 	if err != nil {
 		return err
@@ -122,6 +125,11 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics pro
 		}
 		o.Dir = c.Data
 	}
+	if c.Cluster != nil {
+		if err := c.Cluster.join(&o); err != nil {
+			return nil, nil, err
+		}
+	}
 	e, err := engine.Open(ctx, o)
 	if err != nil {
 		return nil, nil, err
@@ -150,6 +158,11 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics pro
 	if err != nil {
 		return nil, nil, err
 	}
+	s.undo("registry", adminLimit, func(context.Context) error {
+		s.registry.Close()
+		return nil
+	})
+	s.shareKeys()
 	if err := s.startLogs(ctx, metrics); err != nil {
 		return nil, nil, err
 	}
@@ -186,6 +199,7 @@ func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *
 	}
 	h := hub.New(hub.Options{
 		Registry: s.registry, Tokens: s.keys, Used: used, Quota: counters, Review: s.review, Record: s.logs.Load().Add,
+		Bus:     s.store.Bus(),
 		Blocked: func(account string) bool { return s.policies.current().Blocked(account) },
 		Serves:  s.serves,
 		Socket:  o, Log: s.log, Metrics: metrics,

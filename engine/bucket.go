@@ -243,13 +243,21 @@ func (b *Bucket) publish(ctx context.Context, key string, value []byte, revision
 	return ack.Sequence, nil
 }
 
-// lostRace says whether a write was refused since there was another one; in a
-// cluster that may be one that is on its way.
+// lostRace says whether a write was refused since there was another one.
 func lostRace(err error) bool {
-	const onItsWay = 10164 // source: nats-server v2.15.2, JSStreamWrongLastSequenceConstantErr
 	var api *jetstream.APIError
-	return errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == onItsWay)
+	return errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
+
+// onItsWay says whether a write was refused since another one to the same key, or
+// bucket, is on its way through the cluster. Source: nats-server v2.15.2,
+// JSStreamWrongLastSequenceConstantErr.
+func onItsWay(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == 10164
+}
+
+const onItsWayPause = 2 * time.Millisecond
 
 // write does one compare-and-set. The caller's cancellation does not interrupt
 // it, since half a write would leave the caller in doubt. If the answer is lost
@@ -261,6 +269,13 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int,
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	revision, err := do(ctx)
+	for ; onItsWay(err); revision, err = do(ctx) { // another write, of which nobody knows yet whether it counts
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+		case <-time.After(onItsWayPause):
+		}
+	}
 	var api *jetstream.APIError
 	switch {
 	case err == nil:

@@ -37,9 +37,15 @@ func (l *serverLog) Fatalf(format string, v ...any) {
 	l.complain(slog.LevelError, fmt.Sprintf(format, v...))
 }
 
-// expected is what NATS warns of after every unclean end, or in every store in
-// memory, and then mends or means.
-var expected = []string{"state is outdated", "state outdated", "temporary storage directory"}
+// expected is what NATS warns of after every unclean end, in every store in memory
+// or in every cluster, and then mends or means.
+var expected = []string{
+	"state is outdated", "state outdated", "temporary storage directory",
+	// Of a cluster: its nodes do not come and go together, and the routes' own check
+	// is in place of the host's name.
+	"hostname of solicited routes", "trying to connect to route", "waiting for routing", "contact with a meta leader",
+	"metalayer blocking snapshot", "error flushing",
+}
 
 // final is what NATS says of a stream that it goes on without. Complaints about
 // the state of a stream are not: NATS then reads all of it, and guard compares.

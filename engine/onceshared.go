@@ -78,7 +78,7 @@ func (o *Once) try(ctx context.Context, a attempt, ttl time.Duration) error {
 		return err
 	}
 	_, err := o.kv.Create(ctx, a.key, a.value, jetstream.KeyTTL(ttl))
-	if !errors.Is(err, jetstream.ErrKeyExists) && !lostRace(err) {
+	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return err
 	}
 	entry, err := o.kv.Get(ctx, a.key)

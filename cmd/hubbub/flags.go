@@ -14,7 +14,7 @@ import (
 
 // unlisted are the sections whose flags the help does not list, since there are so
 // many; settingsGroup says where they are.
-var unlisted = []string{"review", "logging", "metrics", "limits"}
+var unlisted = []string{"cluster", "review", "logging", "metrics", "limits"}
 
 var settingsGroup = kong.Group{
 	Key:   "Settings",

@@ -1,0 +1,189 @@
+package hubbub
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coder/websocket"
+)
+
+// trio starts three nodes on loopback and ends them after the test.
+func trio(t *testing.T) []*Server {
+	t.Helper()
+	peers := freeAddresses(t, 3)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 40)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startAll(t, func(i int) Config {
+		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret}}
+	})
+}
+
+// freeAddresses are of loopback, and nobody listens there.
+func freeAddresses(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		addresses = append(addresses, l.Addr().String())
+	}
+	return addresses
+}
+
+func startAll(t *testing.T, config func(i int) Config) []*Server {
+	t.Helper()
+	nodes := make([]*Server, 3)
+	var starting sync.WaitGroup
+	for i := range nodes {
+		c := config(i)
+		c.Data = t.TempDir()
+		free(&c)
+		starting.Go(func() {
+			var err error
+			if nodes[i], err = Start(t.Context(), c); err != nil {
+				t.Errorf("node %d: %v", i, err)
+			}
+		})
+	}
+	starting.Wait()
+	t.Cleanup(func() {
+		var stopping sync.WaitGroup
+		for _, s := range nodes {
+			if s != nil {
+				stopping.Go(func() {
+					if err := s.Close(); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		stopping.Wait()
+	})
+	if t.Failed() {
+		t.FailNow()
+	}
+	return nodes
+}
+
+// createRoom and roomName are of the control plane of a node.
+func createRoom(t *testing.T, s *Server, name string) string {
+	t.Helper()
+	status, out := devCaller(t, s).call(t, "CreateRoom", map[string]any{"name": name})
+	if status != 200 {
+		t.Fatalf("CreateRoom answers %d: %v", status, out)
+	}
+	return out["arn"].(string)
+}
+
+func roomName(t *testing.T, s *Server, room string) any {
+	t.Helper()
+	_, out := devCaller(t, s).call(t, "GetRoom", map[string]any{"identifier": room})
+	return out["name"]
+}
+
+func tokenOf(t *testing.T, s *Server, room, user string) string {
+	t.Helper()
+	status, out := devCaller(t, s).call(t, "CreateChatToken", map[string]any{"roomIdentifier": room, "userId": user, "capabilities": []string{"SEND_MESSAGE"}})
+	if status != 200 {
+		t.Fatalf("CreateChatToken answers %d: %v", status, out)
+	}
+	return out["token"].(string)
+}
+
+// What is said to one node all of them show, and what is said in a room reaches
+// its viewers wherever they are.
+func TestThreeNodesAreOneService(t *testing.T) {
+	nodes := trio(t)
+	ctx := context.Background()
+	for n := range 10 {
+		room := createRoom(t, nodes[n%3], fmt.Sprint("room-", n))
+		for i, s := range nodes {
+			if name := roomName(t, s, room); name != fmt.Sprint("room-", n) {
+				t.Fatalf("node %d shows %q of what node %d has acknowledged", i, name, n%3)
+			}
+		}
+	}
+	room := createRoom(t, nodes[0], "shared")
+	viewers := make([]*websocket.Conn, 3)
+	for i, s := range nodes { // a token of another node
+		viewers[i] = connect(t, s.MessagingURL(), tokenOf(t, nodes[(i+1)%3], room, fmt.Sprint("user-", i)))
+	}
+	for i, sender := range viewers {
+		send(t, sender, map[string]any{"Action": "SEND_MESSAGE", "Content": fmt.Sprint("from ", i)})
+		for k, v := range viewers {
+			if m := receive(t, v); m["Content"] != fmt.Sprint("from ", i) {
+				t.Errorf("the viewer on node %d got %v of what was said on node %d", k, m, i)
+			}
+		}
+	}
+
+	// A token opens one connection, on whichever node it is shown first.
+	token := tokenOf(t, nodes[0], room, "twice")
+	var opened []int
+	var mu sync.Mutex
+	var racing sync.WaitGroup
+	for i, s := range nodes {
+		racing.Go(func() {
+			c, _, err := websocket.Dial(ctx, s.MessagingURL(), &websocket.DialOptions{Subprotocols: []string{token}})
+			if err == nil {
+				mu.Lock()
+				opened = append(opened, i)
+				mu.Unlock()
+				t.Cleanup(func() { c.CloseNow() })
+			}
+		})
+	}
+	racing.Wait()
+	if len(opened) != 1 {
+		t.Errorf("a token opened connections on the nodes %v", opened)
+	}
+
+	// A key that one node rotates is known on all.
+	if err := nodes[1].RotateTokenKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	after := connect(t, nodes[2].MessagingURL(), tokenOf(t, nodes[1], room, "after"))
+	send(t, after, map[string]any{"Action": "SEND_MESSAGE", "Content": "new key"})
+	if m := receive(t, viewers[0]); m["Content"] != "new key" {
+		t.Errorf("got %v", m)
+	}
+	for i, s := range nodes {
+		if status, body := get(t, s.AdminURL()+"/readyz"); status != 200 {
+			t.Errorf("node %d is not ready: %s", i, body)
+		}
+	}
+}
+
+func TestAClusterThatCannotBeIsRefused(t *testing.T) {
+	three := []string{"127.0.0.1:4883", "127.0.0.1:4884", "127.0.0.1:4885"}
+	for _, c := range []struct {
+		name string
+		of   ClusterConfig
+		want string
+	}{
+		{"no name", ClusterConfig{Peers: three, SecretFile: "s"}, "node: a"},
+		{"two nodes", ClusterConfig{Node: "a", Peers: three[:2], SecretFile: "s"}, "3 or more"},
+		{"not one of them", ClusterConfig{Node: "a", Listen: "127.0.0.1:5000", Peers: three, SecretFile: "s"}, "not among"},
+		{"an address of no use", ClusterConfig{Node: "a", Listen: "0.0.0.0:4883", Peers: three, SecretFile: "s"}, "advertise"},
+		{"no secret", ClusterConfig{Node: "a", Peers: three}, "secret_file"},
+		{"both", ClusterConfig{Node: "a", Peers: three, SecretFile: "s", TLS: ClusterTLS{"c", "k", "a"}}, "keep one"},
+		{"half", ClusterConfig{Node: "a", Peers: three, TLS: ClusterTLS{Cert: "c"}}, "all of"},
+		{"NATS and peers", ClusterConfig{Node: "a", Peers: three, NATS: NATS{URL: "nats://127.0.0.1:4222"}}, "keep one"},
+	} {
+		problems := Config{Cluster: &c.of}.filled().problems(func(string) string { return "" })
+		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.What, c.want) }) {
+			t.Errorf("%s: %v, want something about %q", c.name, problems, c.want)
+		}
+	}
+}
