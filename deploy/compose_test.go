@@ -67,7 +67,7 @@ func TestComposeRunsThreeNodes(t *testing.T) {
 			}
 			published = append(published, fmt.Sprintf("%s:%d", p.Published, p.Target))
 		}
-		configured(t, read(t, "compose/hubbub.yaml"), nil)
+		configured(t, read(t, "compose/hubbub.yaml"), []string{"HUBBUB_CLUSTER_NODE=" + name, "HUBBUB_CLUSTER_ADVERTISE=" + name + ":4883"})
 	}
 	if !slices.Equal(peers, config.Cluster.Peers) || len(peers) != 3 {
 		t.Errorf("the services are %q, and the peers of hubbub.yaml %q", peers, config.Cluster.Peers)

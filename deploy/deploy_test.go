@@ -68,7 +68,7 @@ func configured(t *testing.T, config string, env []string) (dir string) {
 	}
 	cert, key := pair(t)
 	for name, content := range map[string]string{
-		"hubbub.yaml": withoutCluster(t, config), "iam.yaml": keys, "cluster.secret": strings.Repeat("0123456789abcdef", 4) + "\n",
+		"hubbub.yaml": config, "iam.yaml": keys, "cluster.secret": strings.Repeat("0123456789abcdef", 4) + "\n",
 		"server.crt": cert, "server.key": key, "tls.crt": cert, "tls.key": key,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
@@ -81,7 +81,7 @@ func configured(t *testing.T, config string, env []string) (dir string) {
 	return dir
 }
 
-// withoutCluster is a configuration for a server that has no clusters yet.
+// withoutCluster is a configuration for a server that stands alone.
 func withoutCluster(t *testing.T, config string) string {
 	t.Helper()
 	keys := map[string]any{}

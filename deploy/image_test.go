@@ -129,7 +129,7 @@ func TestTheImageIsEnough(t *testing.T) {
 	must(t, os.MkdirAll(filepath.Join(root, "var/lib/hubbub"), 0o755))
 	must(t, os.Chmod(filepath.Join(root, "var/lib/hubbub"), 0o700))
 	must(t, os.Chown(filepath.Join(root, "var/lib/hubbub"), user, user))
-	must(t, os.CopyFS(filepath.Join(root, "etc/hubbub"), os.DirFS(configured(t, read(t, "compose/hubbub.yaml"), nil))))
+	must(t, os.CopyFS(filepath.Join(root, "etc/hubbub"), os.DirFS(configured(t, withoutCluster(t, read(t, "compose/hubbub.yaml")), nil))))
 	binary, err := os.ReadFile(path)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(root, "hubbub"), binary, 0o755))

@@ -105,7 +105,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	if r != nil {
 		r.MustRegister(m.delayed)
 	}
-	for _, reason := range []goneReason{userDisconnected, sessionEnded} {
+	for _, reason := range []goneReason{userDisconnected, missedMessages, sessionEnded} {
 		m.gone.WithLabelValues(string(reason))
 	}
 	for _, reason := range []socket.Reason{
