@@ -206,7 +206,7 @@ func (s *Server) shareKeys() {
 	if bus == nil {
 		return
 	}
-	bus.Answer(keysQuestion, func(engine.Run, []byte) []byte {
+	reload := func() (read []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), keysTime)
 		defer cancel()
 		if err := s.keys.Reload(ctx); err != nil {
@@ -214,15 +214,19 @@ func (s *Server) shareKeys() {
 			return nil
 		}
 		return []byte("ok")
+	}
+	bus.Answer(keysQuestion, func(engine.Run, []byte) []byte { return reload() })
+	bus.Changed(func(m engine.Member) { // it may have rotated while it could not be heard
+		if m.Alive {
+			s.loops.Go(func() { reload() })
+		}
 	})
+	s.keys.Announce(s.tellKeys)
 }
 
 // tellKeys has the other nodes know of new keys.
 func (s *Server) tellKeys(ctx context.Context) error {
 	bus := s.store.Bus()
-	if bus == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, keysTime)
 	defer cancel()
 	answers, err := bus.Ask(ctx, keysQuestion)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -184,6 +185,77 @@ func TestAClusterThatCannotBeIsRefused(t *testing.T) {
 		problems := Config{Cluster: &c.of}.filled().problems(func(string) string { return "" })
 		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.What, c.want) }) {
 			t.Errorf("%s: %v, want something about %q", c.name, problems, c.want)
+		}
+	}
+}
+
+// Senders on three nodes at once get what the room's rate allows, and no more.
+func TestARoomsRateHoldsAcrossNodes(t *testing.T) {
+	nodes := trio(t)
+	const rate, each = 10, 10
+	for n := range 3 { // whichever node counts
+		room := createRoom(t, nodes[n], fmt.Sprint("rated-", n))
+		viewers := make([]*websocket.Conn, len(nodes))
+		for i, s := range nodes {
+			viewers[i] = connect(t, s.MessagingURL(), tokenOf(t, s, room, fmt.Sprint("user-", i)))
+		}
+		began := time.Now()
+		for range each {
+			for _, v := range viewers {
+				send(t, v, map[string]any{"Action": "SEND_MESSAGE", "Content": "x"})
+			}
+		}
+		// Each request has an ERROR at its sender, or a MESSAGE at everybody.
+		messages, refused := make([]int, len(viewers)), make([]int, len(viewers))
+		var reading sync.WaitGroup
+		var mu sync.Mutex
+		settled := func() (accepted int, all bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			sum := 0
+			for _, r := range refused {
+				sum += r
+			}
+			for _, m := range messages {
+				all = m+sum == each*len(viewers)
+				if !all {
+					return 0, false
+				}
+			}
+			return messages[0], all
+		}
+		done := make(chan struct{})
+		var once sync.Once
+		for i, v := range viewers {
+			reading.Go(func() {
+				for {
+					_, b, err := v.Read(t.Context())
+					if err != nil {
+						return
+					}
+					mu.Lock()
+					if strings.Contains(string(b), `"MESSAGE"`) {
+						messages[i]++
+					} else {
+						refused[i]++
+					}
+					mu.Unlock()
+					if _, all := settled(); all {
+						once.Do(func() { close(done) })
+					}
+				}
+			})
+		}
+		<-done
+		took := time.Since(began)
+		for _, v := range viewers {
+			v.CloseNow()
+		}
+		reading.Wait()
+		accepted, _ := settled()
+		most := rate + rate/2 + int(took.Seconds()*rate)
+		if accepted < rate || accepted > most {
+			t.Errorf("%d of %d messages were accepted within %v, want %d to %d", accepted, each*len(viewers), took, rate, most)
 		}
 	}
 }

@@ -141,9 +141,6 @@ func (s *Server) RotateTokenKeys(ctx context.Context) error {
 	if err := s.keys.Rotate(ctx, time.Now()); err != nil {
 		return err
 	}
-	if err := s.tellKeys(ctx); err != nil {
-		return fmt.Errorf("the keys are rotated, but not every node knows of it: %w; restart those that do not answer", err)
-	}
 	s.log.Info("token keys rotated")
 	return nil
 }

@@ -26,7 +26,8 @@ import (
 // KeyRing seals and opens tokens. Its methods may be called from many
 // goroutines. It prints as [sealed].
 type KeyRing struct {
-	bucket *engine.Bucket
+	bucket   *engine.Bucket
+	announce func(context.Context) error // nil alone
 
 	mu      sync.Mutex // one rotation at a time
 	current atomic.Pointer[ring]
@@ -219,8 +220,18 @@ func (k *KeyRing) Rotate(ctx context.Context, now time.Time) error {
 	if _, err := k.bucket.Update(ctx, recordKey, value, r.revision); err != nil {
 		return fmt.Errorf("store the token keys: %w", err)
 	}
-	return k.Reload(ctx)
+	var told error
+	if k.announce != nil {
+		if told = k.announce(ctx); told != nil {
+			told = fmt.Errorf("the keys are rotated, but not every node knows of it: %w", told)
+		}
+	}
+	return errors.Join(told, k.Reload(ctx))
 }
+
+// Announce has tell called in every rotation, before the first token is sealed with
+// the new key, so that the other nodes reload and take it. Call it before any.
+func (k *KeyRing) Announce(tell func(context.Context) error) { k.announce = tell }
 
 // superseded is when the key made at the time given stopped being the newest;
 // now if it is the newest still.

@@ -82,8 +82,17 @@ var (
 func (h *Hub) take(r *room, action ivschat.ActionName, settings *ivschat.Room, now time.Time) bool {
 	switch action {
 	case ivschat.SendMessage:
-		if !r.take(h.quota.RoomRate(settings.MaximumMessageRatePerSecond), h.now) {
-			return false
+		perSecond := h.rate(settings)
+		switch {
+		case h.cluster == nil:
+			if !r.take(perSecond, h.now) {
+				return false
+			}
+		case h.cluster.rates.home(r.arn) == 0:
+			if !h.cluster.rates.take(r.arn, perSecond, now) {
+				return false
+			}
+		default: // arrange asks
 		}
 		_, ok := h.quota.Take(r.scope, quota.SendMessage, now)
 		return ok

@@ -45,10 +45,11 @@ const (
 
 // cluster is a hub's part in those of the other nodes.
 type cluster struct {
-	hub  *Hub
-	bus  *engine.Bus
-	stop context.CancelFunc
-	done sync.WaitGroup
+	hub   *Hub
+	bus   *engine.Bus
+	rates *rates
+	stop  context.CancelFunc
+	done  sync.WaitGroup
 
 	mu   sync.Mutex
 	told map[ivschat.ARN]uint64 // messages of this node, by room
@@ -66,7 +67,7 @@ type shared struct {
 
 func newCluster(h *Hub, bus *engine.Bus) *cluster {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{hub: h, bus: bus, stop: stop, told: map[ivschat.ARN]uint64{}}
+	c := &cluster{hub: h, bus: bus, rates: newRates(bus), stop: stop, told: map[ivschat.ARN]uint64{}}
 	bus.Answer(joinQuestion, func(_ engine.Run, room []byte) []byte {
 		return binary.BigEndian.AppendUint64(nil, c.number(ivschat.ARN(room)))
 	})
@@ -85,6 +86,7 @@ func (c *cluster) close() {
 	c.done.Wait()
 	c.bus.Answer(joinQuestion, nil)
 	c.bus.Answer(compareQuestion, nil)
+	c.bus.Answer(rateQuestion, nil)
 }
 
 func (c *cluster) number(room ivschat.ARN) uint64 {

@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"hubbub/engine"
 	"hubbub/ivschat"
 	"hubbub/review"
 	"hubbub/socket"
@@ -22,6 +23,7 @@ type request struct {
 	settings *ivschat.Room
 	received time.Time
 
+	home    engine.Run     // of a SEND_MESSAGE: the node that counts it; 0 if it is counted
 	verdict review.Verdict // of a SEND_MESSAGE; set before perform
 }
 
@@ -35,7 +37,10 @@ func (h *Hub) arrange(r *request) {
 		v.turns = nil
 	}
 	asks := h.asks(r)
-	if v.turns == nil && !asks {
+	if h.cluster != nil && r.Name == ivschat.SendMessage && h.rate(r.settings) > 0 {
+		r.home = h.cluster.rates.home(v.room.arn)
+	}
+	if v.turns == nil && !asks && r.home == 0 {
 		r.perform()
 		return
 	}
@@ -61,11 +66,39 @@ func (h *Hub) wait(r request, asks bool) {
 			r.guarded()
 		})
 	}
+	if r.home == 0 {
+		h.judge(&r, asks, ready)
+		return
+	}
+	h.cluster.done.Go(func() {
+		perSecond := h.rate(r.settings)
+		fine, err := h.cluster.rates.ask(r.home, v.room.arn, perSecond)
+		if err != nil {
+			fine = v.room.take(perSecond, h.now)
+		}
+		if !fine {
+			t.ready(turn, func() {
+				defer h.release(v)
+				h.refuse(v, r.id, r.RequestID, errRate)
+			})
+			return
+		}
+		h.judge(&r, asks, ready)
+	})
+}
+
+// rate is the messages a second that the room may have.
+func (h *Hub) rate(settings *ivschat.Room) int {
+	return h.quota.RoomRate(settings.MaximumMessageRatePerSecond)
+}
+
+// judge calls ready when the request has its verdict.
+func (h *Hub) judge(r *request, asks bool, ready func()) {
 	if !asks {
 		ready()
 		return
 	}
-	handler := r.settings.MessageReviewHandler
+	v, handler := r.viewer, r.settings.MessageReviewHandler
 	m := review.Message{ID: r.id, Room: v.room.arn, Content: r.Content, Attributes: r.Attributes, Sender: v.sender, IP: v.conn.RemoteAddr()}
 	h.review.Review(handler.URI, handler.FallbackResult, r.settings.MaximumMessageLength, m, func(verdict review.Verdict) {
 		r.verdict = verdict
