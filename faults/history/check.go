@@ -31,6 +31,7 @@ const (
 	Gap           Kind = "a frame did not come on a living connection"
 	Differs       Kind = "a frame is not the same for all"
 	RefusedButOut Kind = "a refused message came"
+	SentAway      Kind = "a viewer was sent away for good"
 	UsedTwice     Kind = "a token opened two connections"
 	UnusedRefused Kind = "an unused token was refused"
 	NotLogged     Kind = "a delivered message is not in the log"
@@ -101,13 +102,12 @@ func (c *check) tokens() {
 	}
 }
 
-// log looks for a record of each frame that anybody had. Rooms without a record of
-// any kind are not logged.
+// log looks for a record of each frame that anybody had.
 func (c *check) log() {
-	logged, rooms := map[ID]bool{}, map[int]bool{}
+	logged := map[ID]bool{}
 	for _, l := range c.Logged {
-		logged[l.ID], rooms[l.Room] = true, true
-		if l.Room != l.Content {
+		logged[l.ID] = true
+		if l.Room != l.Content || !c.Kept[l.Room] {
 			c.add(LoggedWrong, 0, "message %v of room %d is filed under room %d", l.ID, l.Content, l.Room)
 		}
 	}
@@ -115,7 +115,7 @@ func (c *check) log() {
 	excused := 0
 	for _, m := range c.Sent {
 		at, came := seen[m.ID]
-		if !came || !rooms[m.Room] || logged[m.ID] || c.diedWith(m.Node, at) {
+		if !came || !c.Kept[m.Room] || logged[m.ID] || c.diedWith(m.Node, at) {
 			continue
 		}
 		if slices.ContainsFunc(c.Full, func(f Full) bool { return f.From <= at && at <= f.To }) {

@@ -77,6 +77,7 @@ func TestFrames(t *testing.T) {
 		"out of order":                            {History{Sent: said(3), Connections: []Connection{viewer("a", 1*s, 30*s, 1, 3, 2)}}, []Kind{OutOfOrder}},
 		"other bytes for others":                  {History{Sent: said(2), Connections: []Connection{viewer("a", 1*s, 30*s, 1, 2), changed(viewer("b", 1*s, 30*s, 1, 2), func(c *Connection) { c.Frames[1].Sum = 7 })}}, []Kind{Differs}},
 		"of another room":                         {History{Sent: []Sent{{ID: ID{1, 1}, Room: 2, At: 10 * s}}, Connections: []Connection{changed(viewer("a", 1*s, 30*s, 1), func(c *Connection) { c.Frames[0].Room = 2 })}}, []Kind{CrossRoom}},
+		"a close frame":                           {History{Connections: []Connection{changed(viewer("a", 1*s, 30*s), func(c *Connection) { c.Closed = true })}}, []Kind{SentAway}},
 		"that nobody sent":                        {History{Sent: said(1), Connections: []Connection{viewer("a", 1*s, 30*s, 1, 2)}}, []Kind{FromNowhere}},
 		"that was sent to another room":           {History{Sent: []Sent{{ID: ID{1, 1}, Room: 2, At: 10 * s}}, Connections: []Connection{viewer("a", 1*s, 30*s, 1)}}, []Kind{FromNowhere}},
 		"that was refused":                        {History{Sent: []Sent{{ID: ID{1, 1}, Room: 1, At: 10 * s, Refused: true}}, Connections: []Connection{viewer("a", 1*s, 30*s, 1)}}, []Kind{RefusedButOut}},
@@ -182,7 +183,7 @@ func TestTokens(t *testing.T) {
 
 func TestLog(t *testing.T) {
 	h := func(dropped int, full []Full, deaths []Death, logged ...int) History {
-		h := History{Sent: said(4), Connections: []Connection{viewer("a", 1*s, 30*s, 1, 2, 3, 4)}, Full: full, Deaths: deaths, Dropped: dropped}
+		h := History{Sent: said(4), Kept: map[int]bool{1: true}, Connections: []Connection{viewer("a", 1*s, 30*s, 1, 2, 3, 4)}, Full: full, Deaths: deaths, Dropped: dropped}
 		for _, n := range logged {
 			h.Logged = append(h.Logged, Logged{ID{1, n}, 1, 1})
 		}
@@ -193,7 +194,11 @@ func TestLog(t *testing.T) {
 	wrong(t, h(0, nil, nil, 1, 1, 2, 4, 3, 4))
 	wrong(t, h(0, nil, nil, 1, 2, 4), NotLogged)
 	wrong(t, h(5, nil, nil, 1, 2, 4), NotLogged)
-	wrong(t, h(0, nil, nil))
+	notKept := h(0, nil, nil)
+	notKept.Kept = nil
+	wrong(t, notKept)
+	notKept.Logged = []Logged{{ID{1, 1}, 1, 1}}
+	wrong(t, notKept, LoggedWrong)
 	wrong(t, h(1, full, nil, 1, 2, 4))
 	wrong(t, h(2, full, nil, 1, 4))
 	wrong(t, h(1, full, nil, 1, 4), NotLogged)
@@ -214,10 +219,23 @@ func TestOutages(t *testing.T) {
 			{Writer: 1, Ended: 19 * s, Outcome: Acked}, {Writer: 1, Ended: 22 * s, Outcome: Acked},
 			{Writer: 2, Ended: 15 * s, Outcome: Acked}, {Writer: 2, Ended: 25 * s, Outcome: Acked}, {Writer: 2, Ended: 28 * s, Outcome: Acked},
 		},
-		Connections: []Connection{
-			{Viewer: 1, Frames: []Frame{{At: 9 * s}, {At: 11 * s}}},
-			{Viewer: 1, Frames: []Frame{{At: 13 * s}, {At: 19 * s}, {At: 29 * s}}},
-		},
+		Sent: []Sent{{ID: ID{1, 1}, Sender: 1}, {ID: ID{2, 1}, Sender: 1}, {ID: ID{3, 1}, Sender: 2}, {ID: ID{4, 1}}},
+	}
+	frames := func(stream int, at ...Time) (all []Frame) {
+		for _, t := range at {
+			all = append(all, Frame{ID: ID{stream, 1}, At: t})
+		}
+		return all
+	}
+	// Sender 1 falls silent for 6 and 9 s, sender 2 for 1 s, and an event is no sender.
+	second := []Time{}
+	for i := range 31 {
+		second = append(second, Time(10+i)*s)
+	}
+	h.Connections = []Connection{
+		{Viewer: 1, Frames: slices.Concat(frames(1, 9*s, 11*s), frames(4, 12*s))},
+		{Viewer: 1, Frames: slices.Concat(frames(2, 13*s, 19*s, 29*s), frames(3, second...))},
+		{Viewer: -1, Frames: frames(3, second...)},
 	}
 	writers, viewers := h.Outages(h.Faults[0])
 	if fmt.Sprint(writers) != "[5s 5s]" || fmt.Sprint(viewers) != "[6s]" {

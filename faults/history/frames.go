@@ -24,6 +24,9 @@ func (c *check) frames() {
 	}
 	bytes := map[string]whole{} // by the frame's Id
 	for _, conn := range c.Connections {
+		if conn.Closed {
+			c.add(SentAway, conn.Ended, "viewer %d on node %s", conn.Viewer, conn.Node)
+		}
 		last := map[int]int{} // number of the last message by stream
 		seen := map[ID]bool{}
 		ids := map[string]bool{}

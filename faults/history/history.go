@@ -26,6 +26,7 @@ type History struct {
 	Connections []Connection
 	Redemptions []Redemption
 
+	Kept    map[int]bool // rooms whose messages are logged
 	Logged  []Logged
 	Dropped int // records that the servers say they dropped
 }
@@ -113,6 +114,7 @@ type ID struct{ Stream, N int }
 // Sent is one message or event.
 type Sent struct {
 	ID
+	Sender  int // 0 of an event
 	Room    int
 	Node    string // that it was sent to
 	At      Time   // before it was written to the connection
@@ -131,11 +133,12 @@ type Frame struct {
 
 // Connection is one that a viewer had, from its 101 to its end.
 type Connection struct {
-	Viewer int
+	Viewer int // below 0: a sender
 	Room   int
 	Node   string
 	Opened Time
 	Ended  Time
+	Closed bool    // by a close frame of the server, after which SDKs do not come back
 	Frames []Frame // in the order of their coming
 }
 

@@ -8,38 +8,59 @@ import (
 	"time"
 )
 
-// Outages are the longest times that each writer went without an acknowledged
-// write, and each viewer without a frame, from the begin of a fault to its Until.
+// Outages are the longest times, from the begin of a fault to its Until, that each
+// writer went without an acknowledged write, and each viewer without a frame of
+// some sender of its room.
 func (h *History) Outages(f Fault) (writers, viewers []time.Duration) {
-	acked, came := map[int][]Time{}, map[int][]Time{}
+	acked := map[int][]Time{}
 	for _, w := range h.Writes {
 		if w.Outcome == Acked {
 			acked[w.Writer] = append(acked[w.Writer], w.Ended)
 		}
 	}
-	for _, c := range h.Connections {
-		for _, frame := range c.Frames {
-			came[c.Viewer] = append(came[c.Viewer], frame.At)
-		}
+	for _, at := range acked {
+		writers = append(writers, longest(at, f))
 	}
-	return longest(acked, f), longest(came, f)
-}
-
-// longest is for each the longest time from the begin to Until in which nothing
-// happened.
-func longest(times map[int][]Time, f Fault) (all []time.Duration) {
-	for _, at := range times {
-		slices.Sort(at)
-		last, most := f.Began, time.Duration(0)
-		for _, t := range at {
-			if t >= f.Began && t <= f.Until {
-				most, last = max(most, t-last), t
+	sender := map[int]int{} // by stream
+	for _, m := range h.Sent {
+		sender[m.Stream] = m.Sender
+	}
+	came := map[int]map[int][]Time{} // by viewer and sender
+	for _, c := range h.Connections {
+		if c.Viewer < 0 {
+			continue
+		}
+		if came[c.Viewer] == nil {
+			came[c.Viewer] = map[int][]Time{}
+		}
+		for _, frame := range c.Frames {
+			if s := sender[frame.Stream]; s != 0 {
+				came[c.Viewer][s] = append(came[c.Viewer][s], frame.At)
 			}
 		}
-		all = append(all, max(most, f.Until-last))
 	}
-	slices.Sort(all)
-	return all
+	for _, senders := range came {
+		most := time.Duration(0)
+		for _, at := range senders {
+			most = max(most, longest(at, f))
+		}
+		viewers = append(viewers, most)
+	}
+	slices.Sort(writers)
+	slices.Sort(viewers)
+	return writers, viewers
+}
+
+// longest is the longest time from the begin to Until in which nothing happened.
+func longest(at []Time, f Fault) time.Duration {
+	slices.Sort(at)
+	last, most := f.Began, time.Duration(0)
+	for _, t := range at {
+		if t >= f.Began && t <= f.Until {
+			most, last = max(most, t-last), t
+		}
+	}
+	return max(most, f.Until-last)
 }
 
 // Report is a table of the outages of all faults, those of one name together.
