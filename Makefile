@@ -1,13 +1,14 @@
 # make test   installs what the tests need and runs them all
+# make chaos  everything goes wrong, again and again, for an hour (SEED=7 repeats a run)
 # make bench  the benchmarks, on this machine
 # make build  bin/hubbub
 
 SHELL := /bin/bash
 export CGO_ENABLED ?= 1
 
-.PHONY: test build bench unit lint conformance deploy js examples fuzz
+.PHONY: test build bench unit lint conformance deploy faults chaos js examples fuzz
 
-test: lint unit conformance deploy js examples
+test: lint unit conformance deploy faults js examples
 	@echo "all passed"
 
 # Without C code, so that the binary runs anywhere, and without what only a debugger reads; as deploy/Dockerfile does.
@@ -18,11 +19,13 @@ lint:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt would change:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	cd conformance && go vet ./...
+	cd faults && go vet ./...
 	cd bench && go vet ./...
 	cd deploy && go vet ./...
 	cd tools && go build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
 	bin/staticcheck ./...
 	cd conformance && ../bin/staticcheck ./...
+	cd faults && ../bin/staticcheck ./...
 	cd bench && ../bin/staticcheck ./...
 	cd deploy && ../bin/staticcheck ./...
 
@@ -36,6 +39,15 @@ conformance:
 
 deploy:
 	cd deploy && go test -count=1 ./... # the cache does not see that the server changed
+
+# Needs network namespaces: root, or users that may make their own. Prints its seed.
+faults: bin/hubbub-race
+	cd faults && go test -race -count=1 ./lab ./history
+	cd faults && HUBBUB_BIN=$(CURDIR)/bin/hubbub-race go test -race -count=1 -timeout 8m -v .
+
+SEED ?= 0
+chaos: build
+	cd faults && HUBBUB_BIN=$(CURDIR)/bin/hubbub go test -count=1 -timeout 3h -v . -long -seed $(SEED)
 
 js: conformance/js/node_modules bin/hubbub-race
 	cd conformance/js && HUBBUB_BIN=$(CURDIR)/bin/hubbub-race node --test --test-timeout=120000

@@ -54,6 +54,9 @@ func TestMain(m *testing.M) {
 		for k, v := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIDCHATLOGS00000000", "AWS_SECRET_ACCESS_KEY": "chat-logs-secret-that-no-text-may-show", "AWS_EC2_METADATA_DISABLED": "true"} {
 			os.Setenv(k, v)
 		}
+		if os.Getenv("GORACE") == "" { // servers do not wait for a second at their end
+			os.Setenv("GORACE", "atexit_sleep_ms=50")
+		}
 		exit, err := lab.Enter()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "no lab here:", err)

@@ -39,10 +39,9 @@ type Node struct {
 	admin  *http.Client
 
 	mu      sync.Mutex
-	process *exec.Cmd     // nil if it does not run
-	gone    chan struct{} // closed when the process has ended
-	meant   bool          // the end of the process is what the test wants
-	skew    time.Duration // of its clock
+	process *exec.Cmd      // nil if it does not run
+	gone    chan struct{}  // closed when the process has ended
+	meant   syscall.Signal // that ends the process; 0 if it is to live
 }
 
 // Nodes puts a server on each of these sides, a cluster if there are several. more
@@ -80,7 +79,7 @@ limits: none
 		write(name+".yaml", text)
 		n := &Node{Side: side, t: l.t, file: l.path(name + ".yaml"), binary: binary, disk: l.path(name)}
 		n.admin = &http.Client{Transport: &http.Transport{DialContext: side.Dial, DisableKeepAlives: true}, Timeout: 5 * time.Second}
-		if err := errors.Join(os.Mkdir(n.disk, 0o700), unix.Mount("lab", n.disk, "tmpfs", 0, "size=256m,mode=700")); err != nil {
+		if err := errors.Join(os.Mkdir(n.disk, 0o700), unix.Mount("lab", n.disk, "tmpfs", 0, "size=128m,mode=700")); err != nil {
 			l.t.Fatalf("the disk of %s: %v", name, err)
 		}
 		nodes = append(nodes, n)
@@ -88,6 +87,11 @@ limits: none
 	l.t.Cleanup(func() { // before the sides end, and before the folder is removed
 		for _, n := range nodes {
 			n.Kill()
+			for _, wrong := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+				if strings.Contains(n.Log(), wrong) {
+					l.t.Errorf("the log of %s has a %q", n.Name, wrong)
+				}
+			}
 			if l.t.Failed() {
 				l.t.Logf("the end of the log of %s:\n%s", n.Name, n.logTail())
 			}
@@ -133,15 +137,18 @@ func (n *Node) Run(skew time.Duration) {
 		n.t.Fatalf("node %s: %v", n.Name, err)
 	}
 	gone := make(chan struct{})
-	n.process, n.gone, n.meant, n.skew = c, gone, false, skew
+	n.process, n.gone, n.meant = c, gone, 0
 	go func() {
 		err := c.Wait()
 		n.mu.Lock()
 		meant := n.meant
 		n.process = nil
 		n.mu.Unlock()
-		if !meant {
+		switch {
+		case meant == 0:
 			n.t.Errorf("node %s ended by itself: %v\n%s", n.Name, err, n.logTail())
+		case meant == syscall.SIGTERM && err != nil:
+			n.t.Errorf("node %s ended with %v after %v\n%s", n.Name, err, meant, n.logTail())
 		}
 		close(gone)
 	}()
@@ -182,7 +189,7 @@ func (n *Node) Admin(path string) (status int, body string) {
 func (n *Node) end(s syscall.Signal) {
 	n.mu.Lock()
 	p, gone := n.process, n.gone
-	n.meant = true
+	n.meant = s
 	n.mu.Unlock()
 	if p == nil {
 		return

@@ -60,31 +60,31 @@ func (w *writer) run() {
 		}
 		place := w.random.IntN(len(w.living))
 		room := w.living[place]
-		goes := true
+		lives := true
 		switch w.random.IntN(6) {
 		case 0:
-			goes = w.delete(room)
-			w.living = append(w.living[:place], w.living[place+1:]...)
+			w.delete(room)
+			lives = false
 		case 1, 2:
 			length := int32(1 + w.random.IntN(500))
-			goes = w.change(room, "length", fmt.Sprint(length), func(ctx context.Context, c *ivschat.Client) error {
+			lives = w.change(room, "length", fmt.Sprint(length), func(ctx context.Context, c *ivschat.Client) error {
 				_, err := c.UpdateRoom(ctx, &ivschat.UpdateRoomInput{Identifier: &room.arn, MaximumMessageLength: &length})
 				return err
 			})
 		case 3, 4:
 			value := fmt.Sprint(w.random.IntN(1_000_000))
-			goes = w.change(room, "tag:b", value, func(ctx context.Context, c *ivschat.Client) error {
+			lives = w.change(room, "tag:b", value, func(ctx context.Context, c *ivschat.Client) error {
 				_, err := c.TagResource(ctx, &ivschat.TagResourceInput{ResourceArn: &room.arn, Tags: map[string]string{"b": value}})
 				return err
 			})
 		case 5:
-			goes = w.change(room, "tag:b", "", func(ctx context.Context, c *ivschat.Client) error {
+			lives = w.change(room, "tag:b", "", func(ctx context.Context, c *ivschat.Client) error {
 				_, err := c.UntagResource(ctx, &ivschat.UntagResourceInput{ResourceArn: &room.arn, TagKeys: []string{"b"}})
 				return err
 			})
 		}
-		if !goes {
-			break
+		if !lives {
+			w.living = append(w.living[:place], w.living[place+1:]...)
 		}
 	}
 	w.add(func(h *history.History) { h.Writes = append(h.Writes, w.writes...) })
@@ -129,27 +129,33 @@ func (w *writer) create() {
 	}
 }
 
-// change sets one field, until it is acknowledged. It says whether to go on.
+// lost is how often a room is not found until its writer leaves it to the checker.
+const lost = 50
+
+// change sets one field, until it is acknowledged. It says whether there is such a
+// room.
 func (w *writer) change(room made, field, value string, call func(context.Context, *ivschat.Client) error) bool {
-	for {
+	for missing := 0; missing < lost; {
 		outcome, err := w.try(room.name, history.Change, history.Fields{field: value}, call)
 		if outcome == history.Acked {
 			return true
 		}
 		if isMissing(err) {
-			w.note("a change of a room just made or changed is answered with 404")
+			missing++
+			w.note("a change of a room that is there is answered with 404")
 		}
 		if !w.again() {
-			return false
+			return true
 		}
 	}
+	return false
 }
 
 // delete deletes a room. If an attempt had no answer and the next finds no room, the
 // room is deleted.
-func (w *writer) delete(room made) bool {
+func (w *writer) delete(room made) {
 	open := false
-	for {
+	for missing := 0; missing < lost; {
 		outcome, err := w.try(room.name, history.Delete, nil, func(ctx context.Context, c *ivschat.Client) error {
 			_, err := c.DeleteRoom(ctx, &ivschat.DeleteRoomInput{Identifier: &room.arn})
 			return err
@@ -157,16 +163,17 @@ func (w *writer) delete(room made) bool {
 		switch {
 		case isMissing(err) && open:
 			w.writes[len(w.writes)-1].Outcome = history.Acked
-			return true
+			return
 		case outcome == history.Acked:
-			return true
+			return
 		case isMissing(err):
-			w.note("a deletion of a room just made or changed is answered with 404")
+			missing++
+			w.note("a deletion of a room that is there is answered with 404")
 		case outcome == history.Unknown:
 			open = true
 		}
 		if !w.again() {
-			return false
+			return
 		}
 	}
 }
