@@ -21,6 +21,7 @@ type bed struct {
 	bucket *load.Bucket
 	load   *load.Load
 	rules  history.Rules
+	settle time.Duration // after the end of a fault
 
 	faults  []history.Fault
 	deaths  []history.Death
@@ -35,6 +36,10 @@ type fault struct {
 	short      int // how long it lasts in a short run, in seconds; 0 leaves it out
 	long       int // in a long one
 	begin, end func()
+
+	// cuts is that clients and servers do not hear of each other. For as long as that
+	// lasted, TCP may take to send again what was not acknowledged.
+	cuts bool
 }
 
 // time is how long the fault lasts in this run.
@@ -49,11 +54,8 @@ func (f fault) time() time.Duration {
 // All is to be well so long after a fault.
 func newBed(t *testing.T, seed uint64, settle time.Duration, names ...string) *bed {
 	t.Helper()
-	if *long { // who was cut off needs longer to notice that he is not any more
-		settle = 2 * settle
-	}
-	b := &bed{t: t, seed: seed, lab: lab.New(t, seed, names...), filled: map[string]history.Time{}, rules: history.Rules{
-		Join: time.Second, Late: 2 * time.Second, Settle: settle, Dying: time.Second / 2, Lag: 2 * time.Second}}
+	b := &bed{t: t, seed: seed, lab: lab.New(t, seed, names...), settle: settle, filled: map[string]history.Time{}, rules: history.Rules{
+		Join: time.Second, Late: 2 * time.Second, Dying: time.Second / 2, Lag: 2 * time.Second}}
 	outside, err := b.lab.Side(lab.Outside).Listen(0)
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +113,12 @@ func (b *bed) happens(f fault) {
 	for _, n := range b.nodes {
 		n.Ready()
 	}
-	time.Sleep(b.rules.Settle)
+	settle := b.settle
+	if f.cuts {
+		settle += f.time()
+	}
+	h.Settled = h.Ended + settle
+	time.Sleep(h.Settled - b.load.Now())
 	h.Until = b.load.Now()
 	b.faults = append(b.faults, h)
 	b.load.Audit()

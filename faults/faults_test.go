@@ -81,16 +81,16 @@ func TestOneNode(t *testing.T) {
 	b := newBed(t, theSeed(t), 4*time.Second, "a")
 	a := b.nodes[0]
 	b.run(
-		fault{"nothing", 3, 10, nothing, nothing},
-		fault{"kill -9", 1, 5, b.kills(a), b.starts(a)},
-		fault{"restart", 1, 5, a.Stop, b.starts(a)},
-		fault{"SIGSTOP", 3, 20, a.Pause, a.Resume},
-		fault{"disk full", 3, 30, b.fills(a), b.frees(a)},
-		fault{"200 ms, 2 % loss", 5, 30, b.slow(lab.Clients, "a"), b.lab.Heal},
-		fault{"clients cut off", 0, 30, b.cuts([]string{lab.Clients}, []string{"a"}), b.lab.Heal},
-		fault{"clients unheard", 0, 30, b.cutsOneWay(lab.Clients, "a"), b.lab.Heal},
-		fault{"server unheard", 0, 30, b.cutsOneWay("a", lab.Clients), b.lab.Heal},
-		fault{"destination cut off", 3, 30, b.cuts([]string{lab.Outside}, []string{"a"}), b.lab.Heal},
+		fault{name: "nothing", short: 3, long: 10, begin: nothing, end: nothing},
+		fault{name: "kill -9", short: 1, long: 5, begin: b.kills(a), end: b.starts(a)},
+		fault{name: "restart", short: 1, long: 5, begin: a.Stop, end: b.starts(a)},
+		fault{name: "SIGSTOP", short: 3, long: 20, begin: a.Pause, end: a.Resume},
+		fault{name: "disk full", short: 3, long: 30, begin: b.fills(a), end: b.frees(a)},
+		fault{name: "200 ms, 2 % loss", short: 5, long: 30, begin: b.slow(lab.Clients, "a"), end: b.lab.Heal},
+		fault{name: "clients cut off", long: 30, begin: b.cuts([]string{lab.Clients}, []string{"a"}), end: b.lab.Heal, cuts: true},
+		fault{name: "clients unheard", long: 30, begin: b.cutsOneWay(lab.Clients, "a"), end: b.lab.Heal, cuts: true},
+		fault{name: "server unheard", long: 30, begin: b.cutsOneWay("a", lab.Clients), end: b.lab.Heal, cuts: true},
+		fault{name: "destination cut off", short: 3, long: 30, begin: b.cuts([]string{lab.Outside}, []string{"a"}), end: b.lab.Heal},
 	)
 }
 

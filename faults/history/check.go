@@ -9,11 +9,10 @@ import (
 
 // Rules are the times within which promises hold.
 type Rules struct {
-	Join   time.Duration // what is sent so long after a 101 comes on the connection
-	Late   time.Duration // how late a frame may be when nothing is wrong
-	Settle time.Duration // how long after the end of a fault frames may still be as late as it made them
-	Dying  time.Duration // what a node took so long before its kill may be lost with it
-	Lag    time.Duration // how long after the answer to a write other nodes may not show it
+	Join  time.Duration // what is sent so long after a 101 comes on the connection
+	Late  time.Duration // how late a frame may be when nothing is wrong
+	Dying time.Duration // what a node took so long before its kill may be lost with it
+	Lag   time.Duration // how long after the answer to a write other nodes may not show it
 }
 
 // Kind is a promise that is broken.

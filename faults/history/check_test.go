@@ -10,7 +10,7 @@ import (
 
 const s = time.Second
 
-var rules = Rules{Join: s, Late: 2 * s, Settle: 5 * s, Dying: s / 4, Lag: s}
+var rules = Rules{Join: s, Late: 2 * s, Dying: s / 4, Lag: s}
 
 // wrong runs a check, and compares the kinds of what it finds.
 func wrong(t *testing.T, h History, want ...Kind) {
@@ -45,7 +45,7 @@ func viewer(node string, opened, ended Time, numbers ...int) Connection {
 }
 
 func TestFrames(t *testing.T) {
-	cut := []Fault{{Name: "cut", Began: 11 * s, Ended: 20 * s, Until: 40 * s}}
+	cut := []Fault{{Name: "cut", Began: 11 * s, Ended: 20 * s, Settled: 25 * s, Until: 40 * s}}
 	changed := func(c Connection, change func(*Connection)) Connection { change(&c); return c }
 	for name, test := range map[string]struct {
 		History
@@ -213,7 +213,7 @@ func TestLog(t *testing.T) {
 
 func TestOutages(t *testing.T) {
 	h := History{
-		Faults: []Fault{{"kill", 10 * s, 12 * s, 20 * s}, {"kill", 20 * s, 21 * s, 30 * s}, {"none", 30 * s, 40 * s, 40 * s}},
+		Faults: []Fault{{"kill", 10 * s, 12 * s, 13 * s, 20 * s}, {"kill", 20 * s, 21 * s, 25 * s, 30 * s}, {"none", 30 * s, 40 * s, 40 * s, 40 * s}},
 		Writes: []Write{
 			{Writer: 1, Ended: 9 * s, Outcome: Acked}, {Writer: 1, Ended: 12 * s, Outcome: Unknown}, {Writer: 1, Ended: 14 * s, Outcome: Acked},
 			{Writer: 1, Ended: 19 * s, Outcome: Acked}, {Writer: 1, Ended: 22 * s, Outcome: Acked},

@@ -125,8 +125,8 @@ func (c *check) gaps() {
 func (c *check) due(taken Time) Time {
 	due := taken + c.rules.Late
 	for _, f := range c.Faults {
-		if settled := f.Ended + c.rules.Settle; f.Began <= due && taken <= settled {
-			due = max(due, settled)
+		if f.Began <= due && taken <= f.Settled {
+			due = max(due, f.Settled)
 		}
 	}
 	return due

@@ -33,10 +33,11 @@ type History struct {
 
 // Fault is one thing that went wrong.
 type Fault struct {
-	Name  string
-	Began Time
-	Ended Time // it was undone
-	Until Time // the next one began, or the run ended
+	Name    string
+	Began   Time
+	Ended   Time // it was undone
+	Settled Time // from here on nothing may be late for it
+	Until   Time // the next one began, or the run ended
 }
 
 // Death is a kill -9.
