@@ -6,8 +6,9 @@
 // address, and a relay in this process carries the packets between them. A wire
 // between two sides can be cut, in one direction too, be slow, or lose packets: to
 // the sides it is as if the packet had never been sent. Nothing touches the network
-// of the machine, and nothing stays behind: namespaces, devices, mounts and servers
-// end with the process, however it ends.
+// of the machine. Namespaces, devices, mounts and servers end with the process,
+// however it ends; if it is killed, the test's folder with configuration and logs
+// stays.
 //
 // A program that builds labs runs itself again by Enter first.
 package lab
