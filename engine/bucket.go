@@ -55,7 +55,7 @@ func (e *Engine) Bucket(ctx context.Context, name string) (*Bucket, error) {
 		return nil, fmt.Errorf("open bucket %s: %w", name, err)
 	}
 	b := &Bucket{engine: e, name: name, kv: kv}
-	if name == KeysBucket { // read key by key, so that nobody else would miss one
+	if name == KeysBucket && e.bus == nil { // read key by key, so that nobody else would miss one
 		if err := b.Load(ctx, func(Entry) error { return nil }); err != nil {
 			return nil, err
 		}

@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,11 +73,8 @@ const stale = 3 * lookEvery
 // Follow does, or the feed is not fresh any more.
 func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, error) {
 	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	load := func() error {
-		return b.Load(ctx, func(e Entry) error { return apply(Change{Entry: e}) })
-	}
 	if b.engine.bus == nil {
-		return f, load()
+		return f, b.Load(ctx, func(e Entry) error { return apply(Change{Entry: e}) })
 	}
 	// First listen, then read: nothing is between them.
 	f.changes = make(chan *nats.Msg, laneDepth)
@@ -89,12 +89,66 @@ func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, e
 	if err != nil {
 		return nil, fmt.Errorf("follow %s: %w", b.name, err)
 	}
-	if err := load(); err != nil {
-		return nil, err
+	if err := f.load(ctx, last); err != nil {
+		return nil, fmt.Errorf("follow %s: %w", b.name, err)
 	}
-	f.advance(last)
 	f.whole.Store(time.Now().UnixNano())
 	return f, nil
+}
+
+// load reads all there is up to a revision. A replica hands most of it out in one
+// go, but it may be behind: what it lacks at the end comes from the leader.
+func (f *Feed) load(ctx context.Context, last uint64) error {
+	watcher, err := f.bucket.kv.WatchAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop()
+	entries := map[string]Entry{}
+	timer := time.NewTimer(stalled)
+	defer timer.Stop()
+	for all := false; !all; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return fmt.Errorf("nothing came for %v", stalled)
+		case e, ok := <-watcher.Updates():
+			switch {
+			case !ok:
+				return errors.New("the store was closed")
+			case e == nil:
+				all = true
+			case e.Operation() == jetstream.KeyValuePut:
+				entries[e.Key()] = Entry{e.Key(), e.Value(), e.Revision()}
+				f.advance(e.Revision())
+			default:
+				delete(entries, e.Key())
+				f.advance(e.Revision())
+			}
+			timer.Reset(stalled)
+		}
+	}
+	apply := f.apply
+	f.apply = func(c Change) error {
+		if c.Gone {
+			delete(entries, c.Key)
+		} else {
+			entries[c.Key] = c.Entry
+		}
+		return nil
+	}
+	err = f.read(ctx, last)
+	f.apply = apply
+	if err != nil {
+		return err
+	}
+	for _, e := range slices.SortedFunc(maps.Values(entries), func(x, y Entry) int { return cmp.Compare(x.Revision, y.Revision) }) {
+		if err := apply(Change{Entry: e}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Start begins to follow. Call it once; alone it does nothing.
