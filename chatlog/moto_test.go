@@ -25,7 +25,7 @@ import (
 )
 
 // requireMoto makes the test fail where moto is not installed; CI sets it.
-const requireMoto = "HUBBUB_REQUIRE_MOTO"
+const requireMoto = "TEST_REQUIRE_MOTO"
 
 // startMoto runs the server of the Python package moto, somebody else's picture
 // of the three services, and returns its URL.

@@ -550,11 +550,11 @@ func TestMotoTakesWhatIsPushed(t *testing.T) {
 }
 
 // moto runs moto's server until the test ends; without it the test is skipped,
-// unless HUBBUB_REQUIRE_MOTO=1.
+// unless TEST_REQUIRE_MOTO=1.
 func moto(t *testing.T) (url string) {
 	t.Helper()
 	skip := t.Skipf
-	if os.Getenv("HUBBUB_REQUIRE_MOTO") == "1" {
+	if os.Getenv("TEST_REQUIRE_MOTO") == "1" {
 		skip = t.Fatalf
 	}
 	if out, err := exec.CommandContext(t.Context(), "python3", "-c", "import moto.server").CombinedOutput(); err != nil {

@@ -43,7 +43,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// hubbub runs the program with variables that begin with HUBBUB_, and returns
+// hubbub runs the program with env and no other variable, and returns
 // what it printed.
 func hubbub(t *testing.T, env []string, args ...string) (string, error) {
 	t.Helper()
@@ -52,7 +52,7 @@ func hubbub(t *testing.T, env []string, args ...string) (string, error) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Env = env
+	cmd.Env = append([]string{}, env...) // never nil: what the tests' own environment sets is not the server's
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

@@ -22,7 +22,7 @@ import (
 )
 
 // require makes the tests fail where no lab can be built; CI sets it.
-const require = "HUBBUB_REQUIRE_FAULTS"
+const require = "TEST_REQUIRE_FAULTS"
 
 // The sides that every lab has.
 const (
@@ -43,7 +43,7 @@ var hidden = sync.OnceValue(hideMounts)
 
 // New builds a lab with these sides beside those of the clients and the services
 // outside. It lasts until the test ends. The test is skipped, or fails if
-// HUBBUB_REQUIRE_FAULTS is set, where the machine does not give what it needs.
+// TEST_REQUIRE_FAULTS is set, where the machine does not give what it needs.
 func New(t testing.TB, seed uint64, nodes ...string) *Lab {
 	t.Helper()
 	missing := t.Skipf
