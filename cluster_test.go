@@ -18,13 +18,21 @@ import (
 // trio starts three nodes on loopback and ends them after the test.
 func trio(t *testing.T) []*Server {
 	t.Helper()
+	return trioWith(t, func(int, *Config) {})
+}
+
+// trioWith starts three nodes, each with what is particular to it.
+func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
+	t.Helper()
 	peers := freeAddresses(t, 3)
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 40)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return startAll(t, func(i int) Config {
-		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret}}
+		c := Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret}}
+		particular(i, &c)
+		return c
 	})
 }
 

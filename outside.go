@@ -119,8 +119,7 @@ func (s *Server) logFolder() (string, error) {
 // there, for a bounded time; the rest waits in the store for the next start.
 func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) error {
 	c := s.config.Logging
-	outbox, err := s.store.Outbox(ctx, engine.OutboxOptions{MaxBytes: c.Spool.MaxBytes, MaxAge: c.Spool.MaxAge, Readers: chatlog.Readers,
-		Dropped: func(reader string, records int, why engine.DropReason) { s.dropped(logDrop{reader, records, why}) }})
+	outbox, err := s.store.Outbox(ctx, s.outboxOptions())
 	if err != nil {
 		return err
 	}
@@ -135,7 +134,14 @@ func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) e
 	}
 	s.runLogs(l)
 	s.undo("chat logs", logsLimit, l.Close)
+	s.startTakingOver(l)
 	return nil
+}
+
+func (s *Server) outboxOptions() engine.OutboxOptions {
+	c := s.config.Logging.Spool
+	return engine.OutboxOptions{MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, Readers: chatlog.Readers,
+		Dropped: func(reader string, records int, why engine.DropReason) { s.dropped(logDrop{reader, records, why}) }}
 }
 
 // startPush pushes the service's metrics, if that was asked for. It begins before

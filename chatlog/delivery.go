@@ -24,6 +24,8 @@ import (
 type delivery struct {
 	// Set by newDelivery, read-only after.
 	log           *Log
+	outbox        *engine.Outbox
+	inherited     bool // the outbox is another node's: there is an end to it
 	configuration ivschat.ARN
 	reader        string       // in the outbox
 	seed          maphash.Seed // of the lanes' phases
@@ -89,9 +91,9 @@ const (
 
 // newDelivery makes the delivery of a configuration that was c when it was last
 // seen; nil if it was not.
-func newDelivery(l *Log, arn ivschat.ARN, c *ivschat.LoggingConfiguration) *delivery {
+func newDelivery(l *Log, outbox *engine.Outbox, arn ivschat.ARN, c *ivschat.LoggingConfiguration) *delivery {
 	return &delivery{
-		log: l, configuration: arn, reader: readerOf(arn, arn.ID()), seed: maphash.MakeSeed(), current: c,
+		log: l, outbox: outbox, inherited: outbox != l.outbox, configuration: arn, reader: readerOf(arn, arn.ID()), seed: maphash.MakeSeed(), current: c,
 		woken: make(chan struct{}, 1), finishing: make(chan struct{}), done: make(chan struct{}),
 		lanes: map[string]*lane{}, puts: make(chan put),
 	}
@@ -103,7 +105,8 @@ func (d *delivery) wake() { signal(d.woken) }
 func (d *delivery) finish() { d.finished.Do(func() { close(d.finishing) }) }
 
 // run delivers until the configuration is deleted and everything of it brought,
-// until it is asked to finish and has, or until ctx is cancelled. It returns after
+// until it is asked to finish and has, until the outbox of another node has no more
+// of it, or until ctx is cancelled. It returns after
 // everything that it started.
 func (d *delivery) run(ctx context.Context) {
 	defer close(d.done)
@@ -166,7 +169,7 @@ func (d *delivery) run(ctx context.Context) {
 		case d.deleted && (d.current == nil || now.After(d.windUp) || quiet && now.Sub(d.quietSince) > lingerTime && d.drained()):
 			d.remove(ctx, reader)
 			return
-		case ending && quiet && d.drained():
+		case (ending || d.inherited) && quiet && d.drained():
 			return
 		}
 		d.start(ctx, now, ending || d.deleted || d.bytes >= maxHeld)
@@ -178,7 +181,7 @@ func (d *delivery) run(ctx context.Context) {
 func (d *delivery) openReader(ctx context.Context) *engine.OutboxReader {
 	pause := pauses(Passing, d.log.retry.MaxPause)
 	for failed := 0; ; failed++ {
-		reader, err := d.log.outbox.Open(d.reader)
+		reader, err := d.outbox.Open(d.reader)
 		if err == nil {
 			return reader
 		}
@@ -490,7 +493,7 @@ func (d *delivery) recovered(now time.Time) {
 }
 
 // drained says whether the outbox has nothing more of the configuration.
-func (d *delivery) drained() bool { return d.log.outbox.Backlog()[d.reader].Records == 0 }
+func (d *delivery) drained() bool { return d.outbox.Backlog()[d.reader].Records == 0 }
 
 // acknowledge lets the outbox forget what was taken.
 func (d *delivery) acknowledge(ctx context.Context, reader *engine.OutboxReader) {
@@ -512,7 +515,7 @@ func (d *delivery) acknowledge(ctx context.Context, reader *engine.OutboxReader)
 func (d *delivery) next(now time.Time, ending bool) time.Duration {
 	wait := time.Hour
 	until := func(t time.Time) { wait = min(wait, max(t.Sub(now), time.Millisecond)) }
-	if d.deleted || ending {
+	if d.deleted || ending || d.inherited {
 		until(now.Add(50 * time.Millisecond))
 	}
 	if d.putting >= d.most() { // the end of one wakes us
@@ -537,7 +540,7 @@ func (d *delivery) next(now time.Time, ending bool) time.Duration {
 // remove forgets a configuration that was deleted.
 func (d *delivery) remove(ctx context.Context, reader *engine.OutboxReader) {
 	reader.Close()
-	left, err := d.log.outbox.Remove(ctx, d.reader)
+	left, err := d.outbox.Remove(ctx, d.reader)
 	if err != nil {
 		d.log.log.Warn("the outbox could not forget a deleted logging configuration", "configuration", d.configuration, "err", err)
 	}

@@ -63,8 +63,9 @@ type Log struct {
 	loops   sync.WaitGroup
 
 	mu         sync.Mutex
-	deliveries map[ivschat.ARN]*delivery
-	finishing  bool // no new ones
+	deliveries map[ivschat.ARN]*delivery // of its own outbox
+	heirs      map[*delivery]bool        // deliveries of those of other nodes
+	finishing  bool                      // no new ones
 }
 
 // New goes on with the records that an earlier run has left in the outbox, and
@@ -72,7 +73,7 @@ type Log struct {
 func New(ctx context.Context, o Options) (*Log, error) {
 	l := &Log{
 		outbox: o.Outbox, configuration: o.Configuration, open: o.Open, retry: o.Retry, log: o.Log,
-		queue: newQueue(), written: make(chan struct{}), deliveries: map[ivschat.ARN]*delivery{},
+		queue: newQueue(), written: make(chan struct{}), deliveries: map[ivschat.ARN]*delivery{}, heirs: map[*delivery]bool{},
 	}
 	l.begins = sync.OnceFunc(func() {
 		if o.Begins != nil {
@@ -151,10 +152,14 @@ func (l *Log) sayDropped() {
 // Changed says that a logging configuration was changed or deleted. It returns at once.
 func (l *Log) Changed(arn ivschat.ARN) {
 	l.mu.Lock()
-	d := l.deliveries[arn]
-	l.mu.Unlock()
-	if d != nil {
+	defer l.mu.Unlock()
+	if d := l.deliveries[arn]; d != nil {
 		d.wake()
+	}
+	for d := range l.heirs {
+		if d.configuration == arn {
+			d.wake()
+		}
 	}
 }
 
@@ -167,7 +172,7 @@ func (l *Log) deliver(arn ivschat.ARN, c *ivschat.LoggingConfiguration) {
 	if l.deliveries[arn] != nil || l.finishing {
 		return
 	}
-	d := newDelivery(l, arn, c)
+	d := newDelivery(l, l.outbox, arn, c)
 	l.deliveries[arn] = d
 	l.loops.Go(func() {
 		d.run(l.running)

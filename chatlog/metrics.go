@@ -52,8 +52,10 @@ func newMetrics(r prometheus.Registerer, l *Log) *metrics {
 		Help: "Payload of records that are not yet in the store."}, func() float64 { return float64(l.queue.size()) })
 	spool := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hubbub_chatlog_spool_bytes",
 		Help: "Bytes of records in the store that wait for a destination, counted for each."}, func() (sum float64) {
-		for _, b := range l.outbox.Backlog() {
-			sum += float64(b.Bytes)
+		for outbox := range l.outboxes() {
+			for _, b := range outbox.Backlog() {
+				sum += float64(b.Bytes)
+			}
 		}
 		return sum
 	})

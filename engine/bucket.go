@@ -172,7 +172,10 @@ func full(err error) error {
 func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	entry, err := b.kv.Get(ctx, key)
+	entry, err := b.tryGet(ctx, key)
+	for errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		entry, err = b.tryGet(ctx, key)
+	}
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -180,6 +183,14 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 		return Entry{}, fmt.Errorf("get %s/%s: %w", b.name, key, err)
 	}
 	return Entry{key, entry.Value(), entry.Revision()}, nil
+}
+
+// tryGet asks the leader once: a question that reaches nobody, since the leader has
+// just changed or is not known everywhere yet, is not answered.
+func (b *Bucket) tryGet(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, streamTry)
+	defer cancel()
+	return b.kv.Get(ctx, key)
 }
 
 // Create writes a key that is not there yet, durably, and returns its revision:

@@ -66,6 +66,8 @@ type Engine struct {
 	mu     sync.Mutex
 	once   *Once
 	outbox *Outbox
+
+	inherited []*Outbox // of nodes that are gone
 }
 
 // Open starts the store and checks it. The error says what is wrong with the
@@ -317,9 +319,12 @@ func (e *Engine) free() int64 {
 // Close ends the store; what was written stays. It is safe to call it twice.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
-	once, outbox := e.once, e.outbox
-	e.once, e.outbox = nil, nil
+	once, outbox, inherited := e.once, e.outbox, e.inherited
+	e.once, e.outbox, e.inherited = nil, nil, nil
 	e.mu.Unlock()
+	for _, o := range inherited {
+		o.close()
+	}
 	if outbox != nil {
 		outbox.close()
 	}

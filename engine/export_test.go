@@ -136,3 +136,15 @@ func Doubt(o *Outbox, key string, records int, batch string) error {
 		return err
 	})
 }
+
+// Mark writes down what is acknowledged.
+func Mark(o *Outbox) error { return o.mark(context.Background()) }
+
+// ErrOwned is what a former owner of an outbox is told.
+var ErrOwned = errOwned
+
+// OutboxStreams are the streams of a node's outbox.
+func OutboxStreams(node string) []string {
+	names := outboxOf(node)
+	return []string{names.stream, names.marksStream}
+}

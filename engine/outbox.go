@@ -85,8 +85,14 @@ type Outbox struct {
 	why     DropReason               // of the latest drop
 	closed  bool
 
-	marking sync.Mutex // held while the marks are written
-	marked  []byte     // as they were written last; guarded by marking
+	marking  sync.Mutex // held while the marks are written
+	marked   []byte     // as they were written last; guarded by marking
+	markedAt uint64     // their sequence; guarded by marking
+
+	inherited bool // taken over from another node
+	loaded    bool // what another node appends from then on is not for this one
+	lost      chan struct{}
+	lose      func() // closes lost, once
 
 	acked chan struct{} // marks are to be written, and something may be compacted away
 	stop  context.CancelFunc
@@ -169,24 +175,36 @@ func (e *Engine) Outbox(ctx context.Context, options OutboxOptions) (*Outbox, er
 	if e.outbox != nil {
 		return nil, errors.New("the outbox is open")
 	}
+	o := e.newOutbox(e.node, options)
+	if err := o.open(ctx); err != nil {
+		return nil, err
+	}
+	o.begin()
+	e.outbox = o
+	return o, nil
+}
+
+// newOutbox is the outbox of a node, yet to be opened.
+func (e *Engine) newOutbox(node string, options OutboxOptions) *Outbox {
 	if options.Dropped == nil {
 		options.Dropped = func(string, int, DropReason) {}
 	}
 	if options.Readers == nil {
 		options.Readers = func(key string) []string { return []string{key} }
 	}
-	o := &Outbox{
-		engine: e, options: options, names: outboxOf(e.node), turn: make(chan struct{}, 1), acked: make(chan struct{}, 1),
+	lost := make(chan struct{})
+	return &Outbox{
+		engine: e, options: options, names: outboxOf(node), turn: make(chan struct{}, 1), acked: make(chan struct{}, 1),
 		keys: map[string]*outboxKey{}, claims: map[string][]*claim{}, readers: map[string]*OutboxReader{},
+		lost: lost, lose: sync.OnceFunc(func() { close(lost) }),
 	}
-	if err := o.open(ctx); err != nil {
-		return nil, err
-	}
+}
+
+// begin starts what goes on while the outbox is open.
+func (o *Outbox) begin() {
 	running, stop := context.WithCancel(context.Background())
 	o.stop, o.over = stop, running.Done()
 	o.done.Go(func() { o.run(running) })
-	e.outbox = o
-	return o, nil
 }
 
 func (o *Outbox) open(ctx context.Context) error {
@@ -206,6 +224,9 @@ func (o *Outbox) open(ctx context.Context) error {
 	}
 	if err := o.openMarks(ctx); err != nil {
 		return err
+	}
+	if err := o.claim(ctx); err != nil {
+		return fmt.Errorf("open the outbox: %w", err)
 	}
 	if err := o.load(ctx); err != nil {
 		return err
@@ -233,24 +254,28 @@ func (o *Outbox) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load the outbox: %w", err)
 	}
-	marks, err := o.readMarks(ctx)
+	written, err := o.readMarks(ctx)
 	if err != nil {
 		return err
 	}
+	o.marked, o.markedAt = written.data, written.sequence
 	for subject := range info.State.Subjects {
 		name := strings.TrimPrefix(subject, o.names.prefix)
 		newest, err := o.newestOf(ctx, name)
 		if err != nil {
 			return err
 		}
-		if newest == nil {
+		switch {
+		case newest == nil && o.engine.bus != nil:
+			continue // the last owner has just removed it
+		case newest == nil:
 			return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
 		}
 		k := o.newKey(name)
 		k.total, k.last = newest.stamp.after(newest.batch), newest.sequence
 		for _, c := range k.claims {
 			c.fresh, c.next = k.total, k.last+1
-			mark := marks[name][c.reader]
+			mark := written.marks[name][c.reader]
 			if mark >= k.last {
 				continue
 			}
@@ -258,7 +283,10 @@ func (o *Outbox) load(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if first == nil {
+			switch {
+			case first == nil && o.engine.bus != nil:
+				continue
+			case first == nil:
 				return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
 			}
 			c.fresh, c.next = first.stamp.before, first.sequence
@@ -270,6 +298,7 @@ func (o *Outbox) load(ctx context.Context) error {
 			o.offset = end
 		}
 	}
+	o.loaded = true
 	return o.engine.guard.holds(o.batches, o.tail)
 }
 
@@ -361,6 +390,9 @@ func checkKey(key string) error {
 func (o *Outbox) Append(ctx context.Context, key string, records int, batch []byte) error {
 	if err := checkKey(key); err != nil {
 		return err
+	}
+	if o.inherited {
+		return errors.New("the outbox is another node's")
 	}
 	if len(batch) > MaxBatchBytes || records < 1 {
 		return fmt.Errorf("a batch of %d records in %d bytes", records, len(batch))
@@ -594,6 +626,8 @@ func (o *Outbox) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-o.lost:
+			return
 		case <-pause.C:
 			acked = o.acked
 			continue
@@ -602,7 +636,7 @@ func (o *Outbox) run(ctx context.Context) {
 			pause.Reset(markEvery)
 			err = o.mark(ctx)
 			due := time.Since(compacted) >= compactEvery
-			if due { // also without marks: a full store has room for them then
+			if due && !o.isLost() { // also without marks: a full store has room for them then
 				compacted = time.Now()
 				err = errors.Join(err, o.inTurn(ctx, o.compact))
 			}
@@ -641,9 +675,12 @@ func (o *Outbox) close() {
 		r.Close()
 	}
 	o.turn <- struct{}{} // whoever has it ends within the write timeout
+	if o.isLost() {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
 	defer cancel()
-	if err := errors.Join(o.compact(ctx), o.mark(ctx)); err != nil {
+	if err := errors.Join(o.compact(ctx), o.mark(ctx)); err != nil && !o.isLost() {
 		o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
 	}
 }

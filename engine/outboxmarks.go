@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -29,44 +30,83 @@ func (o *Outbox) openMarks(ctx context.Context) error {
 	return nil
 }
 
+// written are marks as the store has them.
+type written struct {
+	marks    marks
+	data     []byte // nil if there are none
+	sequence uint64
+	owner    Run // who wrote them; 0 alone
+}
+
 // readMarks is what was written last; without any, everything comes again.
-func (o *Outbox) readMarks(ctx context.Context) (marks, error) {
+func (o *Outbox) readMarks(ctx context.Context) (w written, err error) {
 	stream, err := o.engine.js.Stream(ctx, o.names.marksStream)
 	if err != nil {
-		return nil, fmt.Errorf("read the marks of the outbox: %w", err)
+		return w, fmt.Errorf("read the marks of the outbox: %w", err)
 	}
 	m, err := stream.GetLastMsgForSubject(ctx, o.names.marksSubject)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, nil
+		return w, nil
 	case err != nil:
-		return nil, fmt.Errorf("read the marks of the outbox: %w", err)
+		return w, fmt.Errorf("read the marks of the outbox: %w", err)
 	}
-	var all marks
-	if err := json.Unmarshal(m.Data, &all); err != nil {
-		return nil, o.engine.damaged("the marks of the outbox cannot be read")
+	w = written{data: m.Data, sequence: m.Sequence, owner: runOf(m.Header.Get(ownerHeader))}
+	if err := json.Unmarshal(m.Data, &w.marks); err != nil {
+		return w, o.engine.damaged("the marks of the outbox cannot be read")
 	}
-	o.marked = m.Data
-	return all, nil
+	return w, nil
 }
 
 // mark writes down what is acknowledged, if that has changed.
 func (o *Outbox) mark(ctx context.Context) error {
 	o.marking.Lock()
 	defer o.marking.Unlock()
-	b, err := json.Marshal(o.marks())
-	if err != nil || bytes.Equal(b, o.marked) {
-		return err
+	for {
+		b, err := o.encodeMarks()
+		if err != nil || bytes.Equal(b, o.marked) {
+			return err
+		}
+		if err := o.writeMarks(ctx, b); !errors.Is(err, errOwned) {
+			return err
+		}
+		if err := o.keep(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+func (o *Outbox) encodeMarks() ([]byte, error) { return json.Marshal(o.marks()) }
+
+// writeMarks replaces what is written. In a cluster it fails with errOwned if
+// somebody else has done so. The caller holds marking.
+func (o *Outbox) writeMarks(ctx context.Context, b []byte) error {
 	if err := o.engine.room(len(b)); err != nil {
 		return fmt.Errorf("write marks: %w", err)
 	}
-	ack, err := o.engine.js.Publish(ctx, o.names.marksSubject, b)
-	if err != nil {
+	m := nats.NewMsg(o.names.marksSubject)
+	m.Data = b
+	var options []jetstream.PublishOpt
+	if bus := o.engine.bus; bus != nil {
+		m.Header.Set(ownerHeader, fmt.Sprintf("%016x", uint64(bus.run)))
+		options = append(options, jetstream.WithExpectLastSequencePerSubject(o.markedAt))
+	}
+	ack, err := o.engine.js.PublishMsg(ctx, m, options...)
+	for ; onItsWay(err); ack, err = o.engine.js.PublishMsg(ctx, m, options...) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("write marks: %w", err)
+		case <-time.After(onItsWayPause):
+		}
+	}
+	switch {
+	case lostRace(err):
+		return fmt.Errorf("write marks: %w", errOwned)
+	case err != nil:
 		return fmt.Errorf("write marks: %w", full(err))
 	}
 	o.engine.guard.wrote(o.names.marksStream, ack.Sequence, 0)
-	o.marked = b
+	o.marked, o.markedAt = b, ack.Sequence
 	return nil
 }
 

@@ -219,9 +219,15 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 		return nil, err
 	}
 	defer o.give()
-	_, next = from()
-	if s, err = o.atOrAfter(ctx, next, c.key.name); err != nil {
+	switch err := o.stillOwned(ctx); { // another node may have delivered it
+	case errors.Is(err, errOwned):
+		return nil, ErrClosed
+	case err != nil:
 		return nil, err
+	}
+	fresh, next = from()
+	if s, err = o.atOrAfter(ctx, next, c.key.name); err != nil || s != nil && s.stamp.before == fresh {
+		return s, err
 	}
 	if s == nil {
 		if err := o.hasNone(ctx, next, c.key.name); err != nil {

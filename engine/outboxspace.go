@@ -207,6 +207,11 @@ func (o *Outbox) compact(ctx context.Context) error {
 	}
 	o.mu.Unlock()
 	if o.batches > 0 && upTo > oldest {
+		if o.engine.bus != nil { // the next owner must know of what was delivered before it is gone
+			if err := o.mark(ctx); err != nil {
+				return err
+			}
+		}
 		if err := o.purge(ctx, upTo); err != nil {
 			return err
 		}
@@ -270,7 +275,9 @@ func (o *Outbox) look(ctx context.Context) error {
 		return fmt.Errorf("ask for the state of the outbox: %w", err)
 	}
 	o.used, o.batches = int64(info.State.Bytes), int(info.State.Msgs)
-	o.last = max(o.last, info.State.LastSeq)
+	if !o.inherited || !o.loaded {
+		o.last = max(o.last, info.State.LastSeq)
+	}
 	o.purging = false
 	o.mu.Lock()
 	o.oldest = max(o.oldest, info.State.FirstSeq)

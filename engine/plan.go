@@ -39,14 +39,17 @@ const (
 // chatlog.<key> with a key for each set of logging configurations that a room has,
 // <region>.<account>.<id>, with '_' between the ids if there are more; and of one
 // message that says what each configuration has acknowledged of them. In a cluster
-// each node has its own: what it wrote, it delivers.
+// each node has its own: what it wrote, it delivers, or another while it is gone.
 type outboxNames struct{ stream, prefix, marksStream, marksSubject string }
+
+// marksOfNode does not begin like the other stream, whatever nodes are called.
+const marksOfNode = "MARKS_CHATLOG_"
 
 func outboxOf(node string) outboxNames {
 	if node == "" {
 		return outboxNames{"CHATLOG", "chatlog.", "CHATLOG_MARKS", "marks.chatlog"}
 	}
-	return outboxNames{"CHATLOG_" + node, "chatlog." + node + ".", "CHATLOG_MARKS_" + node, "marks.chatlog." + node}
+	return outboxNames{"CHATLOG_" + node, "chatlog." + node + ".", marksOfNode + node, "marks.chatlog." + node}
 }
 
 const (
