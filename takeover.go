@@ -18,6 +18,9 @@ const (
 	// when a node goes; soon, when it could not find out.
 	takeOverEvery = 10 * time.Second
 	takeOverSoon  = time.Second
+
+	// takeOverTry bounds an attempt: while there is no leader nobody answers.
+	takeOverTry = 2 * time.Second
 )
 
 // heir delivers the chat logs that nodes which are gone have left, if it falls to
@@ -48,10 +51,7 @@ func (s *Server) startTakingOver(l *chatlog.Log) {
 	})
 	bus.Changed(func(m engine.Member) {
 		if !m.Alive {
-			select {
-			case h.look <- struct{}{}:
-			default:
-			}
+			h.wake()
 			return
 		}
 		h.mu.Lock()
@@ -60,6 +60,13 @@ func (s *Server) startTakingOver(l *chatlog.Log) {
 			giveBack()
 		}
 	})
+}
+
+func (h *heir) wake() {
+	select {
+	case h.look <- struct{}{}:
+	default:
+	}
 }
 
 func (h *heir) run(ctx context.Context) {
@@ -73,7 +80,9 @@ func (h *heir) run(ctx context.Context) {
 		case <-next.C:
 		}
 		wait := takeOverEvery
-		nodes, err := h.server.store.Orphans(ctx)
+		trying, cancel := context.WithTimeout(ctx, takeOverTry)
+		nodes, err := h.server.store.Orphans(trying)
+		cancel()
 		if err != nil && ctx.Err() == nil {
 			h.server.log.Debug("it is not known yet whose chat logs nobody delivers", "err", err)
 			wait = takeOverSoon
@@ -102,10 +111,13 @@ func (h *heir) take(ctx context.Context, node string) {
 			delete(h.held, node)
 		}()
 		began := time.Now()
-		outbox, err := h.server.store.TakeOver(ctx, node, h.server.outboxOptions())
+		trying, stop := context.WithTimeout(ctx, takeOverTry)
+		defer stop()
+		outbox, err := h.server.store.TakeOver(trying, node, h.server.outboxOptions())
 		if err != nil {
 			if ctx.Err() == nil {
 				h.server.log.Warn("the chat logs of a node that is gone cannot be taken over yet", "node_gone", node, "err", err)
+				time.AfterFunc(takeOverSoon, h.wake)
 			}
 			return
 		}
