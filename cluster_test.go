@@ -16,9 +16,13 @@ import (
 )
 
 // trio starts three nodes on loopback and ends them after the test.
-func trio(t *testing.T) []*Server {
+func trio(t *testing.T, change ...func(*Config)) []*Server {
 	t.Helper()
-	return trioWith(t, func(int, *Config) {})
+	return trioWith(t, func(_ int, c *Config) {
+		for _, change := range change {
+			change(c)
+		}
+	})
 }
 
 // trioWith starts three nodes, each with what is particular to it.
@@ -265,5 +269,52 @@ func TestARoomsRateHoldsAcrossNodes(t *testing.T) {
 		if accepted < rate || accepted > most {
 			t.Errorf("%d of %d messages were accepted within %v, want %d to %d", accepted, each*len(viewers), took, rate, most)
 		}
+	}
+}
+
+// An account has as many connections as its quota allows, whichever nodes they are on.
+func TestTheConnectionQuotaHoldsAcrossNodes(t *testing.T) {
+	const limit, each = 12, 10
+	nodes := trio(t, func(c *Config) { c.Limits.Keys = map[string]string{"connections": fmt.Sprint(limit)} })
+	room := createRoom(t, nodes[0], "full")
+	var mu sync.Mutex
+	var open []*websocket.Conn
+	dial := func(s *Server, token string) {
+		c, response, err := websocket.Dial(t.Context(), s.MessagingURL(), &websocket.DialOptions{Subprotocols: []string{token}})
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err == nil:
+			open = append(open, c)
+			t.Cleanup(func() { c.CloseNow() })
+		case response == nil || response.StatusCode != 429:
+			t.Errorf("a handshake ends with %v", err)
+		}
+	}
+	storm := func() {
+		var dialing sync.WaitGroup
+		for i, s := range nodes {
+			for n := range each {
+				token := tokenOf(t, s, room, fmt.Sprint("user-", i, "-", n))
+				dialing.Go(func() { dial(s, token) })
+			}
+		}
+		dialing.Wait()
+	}
+	storm()
+	if len(open) != limit {
+		t.Fatalf("%d connections are open, want %d", len(open), limit)
+	}
+	// What one node has given back another may have.
+	for _, c := range open {
+		c.CloseNow()
+	}
+	open = nil
+	for deadline := time.Now().Add(30 * time.Second); len(open) < limit && time.Now().Before(deadline); {
+		dial(nodes[2], tokenOf(t, nodes[0], room, "again"))
+	}
+	storm()
+	if len(open) != limit {
+		t.Errorf("%d connections are open, want %d", len(open), limit)
 	}
 }

@@ -45,11 +45,12 @@ const (
 
 // cluster is a hub's part in those of the other nodes.
 type cluster struct {
-	hub   *Hub
-	bus   *engine.Bus
-	rates *rates
-	stop  context.CancelFunc
-	done  sync.WaitGroup
+	hub         *Hub
+	bus         *engine.Bus
+	rates       *rates
+	connections *connections
+	stop        context.CancelFunc
+	done        sync.WaitGroup
 
 	mu   sync.Mutex
 	told map[ivschat.ARN]uint64 // messages of this node, by room
@@ -67,7 +68,7 @@ type shared struct {
 
 func newCluster(h *Hub, bus *engine.Bus) *cluster {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{hub: h, bus: bus, rates: newRates(bus), stop: stop, told: map[ivschat.ARN]uint64{}}
+	c := &cluster{hub: h, bus: bus, rates: newRates(bus), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]uint64{}}
 	bus.Answer(joinQuestion, func(_ engine.Run, room []byte) []byte {
 		return binary.BigEndian.AppendUint64(nil, c.number(ivschat.ARN(room)))
 	})
@@ -82,6 +83,7 @@ func newCluster(h *Hub, bus *engine.Bus) *cluster {
 }
 
 func (c *cluster) close() {
+	c.connections.close()
 	c.stop()
 	c.done.Wait()
 	c.bus.Answer(joinQuestion, nil)

@@ -132,7 +132,7 @@ func (h *Hub) admit(ctx context.Context, s chattoken.Session) (*viewer, *refusal
 	} else if err != nil {
 		return nil, &refusal{internalError, http.StatusInternalServerError, ivschat.TextInternal, err}
 	}
-	if !h.quota.Connect(name.Scope) {
+	if !h.connects(ctx, name.Scope) {
 		return nil, &refusal{tooManyConnections, http.StatusTooManyRequests,
 			"The account has as many concurrent connections in this region as its quota allows. Try again later.", nil}
 	}
@@ -143,6 +143,14 @@ func (h *Hub) admit(ctx context.Context, s chattoken.Session) (*viewer, *refusal
 		expires:      s.SessionExpires.Unix(),
 		capabilities: s.Capabilities,
 	}, nil
+}
+
+// connects counts a connection, if the quota has room for it.
+func (h *Hub) connects(ctx context.Context, s ivschat.Scope) bool {
+	if h.cluster != nil {
+		return h.cluster.connections.take(ctx, s)
+	}
+	return h.quota.Connect(s)
 }
 
 // use marks the token as used, which exactly one handshake achieves. A store

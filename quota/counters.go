@@ -87,12 +87,22 @@ func (c *Counters) Connect(s ivschat.Scope) bool {
 }
 
 // Disconnected gives one connection back.
-func (c *Counters) Disconnected(s ivschat.Scope) {
+func (c *Counters) Disconnected(s ivschat.Scope) { c.Reserve(s, -1) }
+
+// Reserve counts so many connections more, or less, whatever the quota.
+func (c *Counters) Reserve(s ivschat.Scope, n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.connections[s]--; c.connections[s] <= 0 {
+	if c.connections[s] += n; c.connections[s] <= 0 {
 		delete(c.connections, s)
 	}
+}
+
+// Connections is how many are counted.
+func (c *Counters) Connections(s ivschat.Scope) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.connections[s]
 }
 
 // ConnectionRate is the requests per second that one connection may make; 0 is
