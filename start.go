@@ -89,6 +89,9 @@ func (s *Server) start(ctx context.Context) error {
 	s.follow()
 
 	counters := quota.New(limits)
+	if err := s.shareRates(counters); err != nil {
+		return err
+	}
 	s.hub = s.startHub(used, counters, metrics, files)
 	if c.Mode == Dev {
 		if s.room, err = s.devRoom(ctx, keys); err != nil {

@@ -19,15 +19,24 @@ const maxScopes = 1024
 type Counters struct {
 	limits Limits
 
+	due chan struct{} // see Share; nil alone
+
 	mu          sync.Mutex
 	latest      time.Time // of all uses
-	buckets     map[ivschat.Scope]map[Key]*rate.Limiter
+	buckets     map[ivschat.Scope]map[Key]*bucket
+	untold      []*bucket
 	connections map[ivschat.Scope]int
+}
+
+// bucket is a rate of an account in a region.
+type bucket struct {
+	*rate.Limiter
+	untold Use // what other nodes have not been told
 }
 
 // New makes counters that hold the limits.
 func New(l Limits) *Counters {
-	return &Counters{limits: l, buckets: map[ivschat.Scope]map[Key]*rate.Limiter{}, connections: map[ivschat.Scope]int{}}
+	return &Counters{limits: l, buckets: map[ivschat.Scope]map[Key]*bucket{}, connections: map[ivschat.Scope]int{}}
 }
 
 // Limits are the quotas that the counters hold.
@@ -51,6 +60,15 @@ func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bo
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	b, now := c.bucket(s, k, now)
+	if ok = b.AllowN(now, 1); ok && c.due != nil {
+		c.tell(b)
+	}
+	return limit, ok
+}
+
+// bucket finds a rate, or makes it, and says which time to ask it with. c.mu is held.
+func (c *Counters) bucket(s ivschat.Scope, k Key, now time.Time) (*bucket, time.Time) {
 	// A limiter takes an earlier time for a clock that was set back, and would
 	// refill when the next one comes: callers may overtake one another.
 	if now.Before(c.latest) && c.latest.Sub(now) < time.Second {
@@ -62,15 +80,16 @@ func (c *Counters) Take(s ivschat.Scope, k Key, now time.Time) (limit int, ok bo
 		if len(c.buckets) >= maxScopes {
 			clear(c.buckets)
 		}
-		buckets = map[Key]*rate.Limiter{}
+		buckets = map[Key]*bucket{}
 		c.buckets[s] = buckets
 	}
 	b := buckets[k]
 	if b == nil {
-		b = rate.NewLimiter(rate.Limit(limit), limit)
+		limit := c.limits.values[k]
+		b = &bucket{rate.NewLimiter(rate.Limit(limit), limit), Use{Scope: s, Key: k}}
 		buckets[k] = b
 	}
-	return limit, b.AllowN(now, 1)
+	return b, now
 }
 
 // Connect counts one connection and says whether there is room for it. Every
