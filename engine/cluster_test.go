@@ -247,6 +247,89 @@ func TestANodeComesBackWithWhatItMissed(t *testing.T) {
 	}
 }
 
+// A node that was away until nothing told of a deletion any more has the key
+// neither if it was cut off nor if it was down.
+func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
+	engine.SetMarkerAge(3 * time.Second)
+	t.Cleanup(func() { engine.SetMarkerAge(time.Hour) })
+	ctx := t.Context()
+	c := startTrio(t)
+	contents := make([]*content, 3)
+	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
+	b := bucket(t, c.nodes[0])
+	for n := range 20 {
+		if _, err := b.Create(ctx, fmt.Sprint("k", n), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, k := range contents {
+		if err := k.feed.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// change deletes some keys for good, and changes others.
+	change := func(from int) {
+		t.Helper()
+		for n := from; n < from+5; n++ {
+			key := fmt.Sprint("k", n)
+			e, err := b.Get(ctx, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Delete(ctx, key, e.Revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := fmt.Sprint("k", from) // deleted and made again
+		if _, err := b.Create(ctx, again, []byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Create(ctx, fmt.Sprint("new", from), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+		if err := contents[0].feed.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want := uint64(len(contents[0].all()))
+		for deadline := time.Now().Add(30 * time.Second); ; {
+			n, err := engine.Messages(ctx, b)
+			if err == nil && n == want {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("there are %d messages (%v), want %d: the markers stay", n, err, want)
+			}
+		}
+	}
+	same := func(k *content, what string) {
+		t.Helper()
+		if err := k.feed.Sync(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if !maps.Equal(k.all(), contents[0].all()) {
+			t.Errorf("%s has %v, want %v", what, k.all(), contents[0].all())
+		}
+	}
+
+	heal := engine.Cut(contents[2].feed)
+	change(0)
+	if err := heal(); err != nil {
+		t.Fatal(err)
+	}
+	same(contents[2], "the node that was cut off")
+
+	contents[2].feed.Close()
+	c.stop(2)
+	for deadline := time.Now().Add(time.Minute); contents[0].feed.Sync(ctx) != nil; time.Sleep(10 * time.Millisecond) { // there may be an election
+		if time.Now().After(deadline) {
+			t.Fatal("two of three nodes do not go on")
+		}
+	}
+	change(10)
+	c.start(2)
+	same(follow(t, c.nodes[2]), "the node that was down")
+}
+
 func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {
 	c := startTrio(t)
 	once := make([]*engine.Once, 3)

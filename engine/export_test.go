@@ -5,11 +5,37 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // SetStartTimeout shortens the time that a recovery may take.
 func SetStartTimeout(d time.Duration) { startTimeout = d }
+
+// SetMarkerAge shortens the time for which deletions are remembered, in whole seconds.
+func SetMarkerAge(d time.Duration) { markerAge = d }
+
+// Cut has a feed hear nothing and ask nobody, as on a node that is cut off, until
+// it is healed.
+func Cut(f *Feed) (heal func() error) {
+	f.Close()
+	return func() (err error) {
+		f.changes = make(chan *nats.Msg, laneDepth)
+		if f.sub, err = f.bucket.engine.conn.ChanSubscribe(changesPrefix+f.bucket.name+".>", f.changes); err == nil {
+			f.Start()
+		}
+		return err
+	}
+}
+
+// Messages is how many a bucket has, those that mark deletions among them.
+func Messages(ctx context.Context, b *Bucket) (uint64, error) {
+	s, err := b.engine.js.Stream(ctx, streamOf(b.name))
+	if err != nil {
+		return 0, err
+	}
+	return s.CachedInfo().State.Msgs, nil
+}
 
 // Queue puts a use into the queue whose caller is gone already.
 func Queue(ctx context.Context, o *Once, key string) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -26,6 +27,9 @@ import (
 // leader each second finds that there should be more, what is missing is read from
 // the bucket. Watching it with a consumer would be simpler, but one stands still
 // for many seconds when the node dies that has it.
+//
+// Of a deletion nothing is left in the bucket after markerAge. A node that did not
+// have everything for half as long asks the leader which keys there are.
 type Feed struct {
 	bucket *Bucket
 	apply  func(Change) error
@@ -43,7 +47,9 @@ type Feed struct {
 	moved   chan struct{} // closed when applied grows, and made anew
 	looking *look         // the next question to the leader, for all who want one
 
-	whole  atomic.Int64 // when the node had everything, in nanoseconds of Unix time
+	keys map[string]bool // what the node has; owned by Follow, then by follow
+
+	whole  atomic.Pointer[time.Time] // when the node had everything
 	failed atomic.Pointer[error]
 }
 
@@ -72,7 +78,7 @@ const stale = 3 * lookEvery
 // own. An entry may come again with the revision that it had. If apply fails there
 // Follow does, or the feed is not fresh any more.
 func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, error) {
-	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1), keys: map[string]bool{}}
 	if b.engine.bus == nil {
 		return f, b.Load(ctx, func(e Entry) error { return apply(Change{Entry: e}) })
 	}
@@ -85,26 +91,32 @@ func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, e
 	if f.stream, err = b.engine.js.Stream(ctx, streamOf(b.name)); err != nil {
 		return nil, fmt.Errorf("follow %s: %w", b.name, err)
 	}
-	last, err := f.ask(ctx)
-	if err != nil {
+	began := time.Now()
+	if err := f.load(ctx); err != nil {
 		return nil, fmt.Errorf("follow %s: %w", b.name, err)
 	}
-	if err := f.load(ctx, last); err != nil {
-		return nil, fmt.Errorf("follow %s: %w", b.name, err)
-	}
-	f.whole.Store(time.Now().UnixNano())
+	f.whole.Store(&began)
 	return f, nil
 }
 
-// load reads all there is up to a revision. A replica hands most of it out in one
-// go, but it may be behind: what it lacks at the end comes from the leader.
-func (f *Feed) load(ctx context.Context, last uint64) error {
+// load reads all there is. A replica hands most of it out in one go, but it may be
+// behind: what it lacks comes from the leader, which also says what it should lack.
+func (f *Feed) load(ctx context.Context) error {
 	watcher, err := f.bucket.kv.WatchAll(ctx)
 	if err != nil {
 		return err
 	}
 	defer watcher.Stop()
 	entries := map[string]Entry{}
+	put := func(c Change) error {
+		if c.Gone {
+			delete(entries, c.Key)
+		} else {
+			entries[c.Key] = c.Entry
+		}
+		return nil
+	}
+	reached := uint64(0)
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
 	for all := false; !all; {
@@ -119,36 +131,54 @@ func (f *Feed) load(ctx context.Context, last uint64) error {
 				return errors.New("the store was closed")
 			case e == nil:
 				all = true
-			case e.Operation() == jetstream.KeyValuePut:
-				entries[e.Key()] = Entry{e.Key(), e.Value(), e.Revision()}
-				f.advance(e.Revision())
 			default:
-				delete(entries, e.Key())
-				f.advance(e.Revision())
+				reached = max(reached, e.Revision())
+				_ = put(Change{Entry{e.Key(), e.Value(), e.Revision()}, e.Operation() != jetstream.KeyValuePut})
 			}
 			timer.Reset(stalled)
 		}
 	}
-	apply := f.apply
-	f.apply = func(c Change) error {
-		if c.Gone {
-			delete(entries, c.Key)
-		} else {
-			entries[c.Key] = c.Entry
-		}
-		return nil
-	}
-	err = f.read(ctx, last)
-	f.apply = apply
+	last, err := f.vanished(ctx, maps.Keys(entries), put)
 	if err != nil {
 		return err
 	}
+	if err := f.read(ctx, reached, last, put); err != nil {
+		return err
+	}
 	for _, e := range slices.SortedFunc(maps.Values(entries), func(x, y Entry) int { return cmp.Compare(x.Revision, y.Revision) }) {
-		if err := apply(Change{Entry: e}); err != nil {
+		if err := f.apply(Change{Entry: e}); err != nil {
 			return err
 		}
+		f.keys[e.Key] = true
 	}
+	f.advance(max(last, reached))
 	return nil
+}
+
+// vanished puts those keys as gone that the leader does not have any more, and
+// returns the revision up to which it said so.
+func (f *Feed) vanished(ctx context.Context, keys iter.Seq[string], put func(Change) error) (last uint64, err error) {
+	info, err := f.stream.Info(ctx, jetstream.WithSubjectFilter(subjectOf(f.bucket.name, ">")))
+	if err != nil {
+		return 0, fmt.Errorf("ask for the keys of %s: %w", f.bucket.name, err)
+	}
+	for key := range keys {
+		subject := subjectOf(f.bucket.name, key)
+		if info.State.Subjects[subject] > 0 {
+			continue
+		}
+		// Of very many keys the leader does not speak all at once.
+		switch _, err := f.stream.GetLastMsgForSubject(ctx, subject); {
+		case err == nil:
+		case !errors.Is(err, jetstream.ErrMsgNotFound):
+			return 0, fmt.Errorf("ask for %s/%s: %w", f.bucket.name, key, err)
+		default:
+			if err := put(Change{Entry{Key: key, Revision: info.State.LastSeq}, true}); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return info.State.LastSeq, nil
 }
 
 // Start begins to follow. Call it once; alone it does nothing.
@@ -295,10 +325,17 @@ func (f *Feed) Fresh() error {
 	if !f.bucket.engine.bus.Majority() {
 		return ErrAlone
 	}
-	if age := time.Since(time.Unix(0, f.whole.Load())); age > stale {
+	if age := f.behind(); age > stale {
 		return fmt.Errorf("%s was last seen whole %v ago", f.bucket.name, age.Round(time.Second))
 	}
 	return nil
+}
+
+// behind is for how long the node may not have had everything. A clock that was
+// set, or stood still with the machine, does not make it less.
+func (f *Feed) behind() time.Duration {
+	whole := *f.whole.Load()
+	return max(time.Since(whole), time.Since(whole.Round(0)))
 }
 
 func (f *Feed) follow(ctx context.Context) {
@@ -334,10 +371,14 @@ func (f *Feed) take(ctx context.Context, m *nats.Msg) error {
 	case sequence <= applied:
 		return nil
 	case sequence > applied+1:
-		return f.read(ctx, sequence)
+		return f.fill(ctx, sequence)
 	}
 	key := strings.TrimPrefix(m.Subject, changesPrefix+f.bucket.name+".")
-	return f.put(Change{Entry{key, m.Data, sequence}, isGone(m.Header)}, sequence)
+	if err := f.put(Change{Entry{key, m.Data, sequence}, isGone(m.Header)}); err != nil {
+		return err
+	}
+	f.advance(sequence)
+	return nil
 }
 
 // isGone says whether a stored message is the deletion of a key, or the end of
@@ -346,7 +387,7 @@ func isGone(h nats.Header) bool {
 	return h.Get("KV-Operation") != "" || h.Get("Nats-Marker-Reason") != ""
 }
 
-func (f *Feed) put(c Change, upTo uint64) error {
+func (f *Feed) put(c Change) error {
 	if err := f.apply(c); err != nil {
 		err = fmt.Errorf("a change of %s cannot be used: %w", f.bucket.name, err)
 		if f.failed.CompareAndSwap(nil, &err) {
@@ -354,48 +395,76 @@ func (f *Feed) put(c Change, upTo uint64) error {
 		}
 		return err
 	}
-	f.advance(upTo)
+	if c.Gone {
+		delete(f.keys, c.Key)
+	} else {
+		f.keys[c.Key] = true
+	}
 	return nil
 }
 
 // catchUp asks the leader what there is, and reads what is missing.
 func (f *Feed) catchUp(ctx context.Context) error {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	patient, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	last, err := f.look(ctx)
+	last, err := f.look(patient)
 	if err != nil {
 		return err
 	}
-	if err := f.read(ctx, last); err != nil {
+	if err := f.fill(ctx, last); err != nil {
 		return err
 	}
-	f.whole.Store(began.UnixNano())
+	f.whole.Store(&began)
 	return nil
 }
 
-// read reads from the bucket what the node lacks up to a revision. What was
-// replaced meanwhile is not there any more, and comes later with its newer one.
-func (f *Feed) read(ctx context.Context, upTo uint64) error {
-	for {
-		applied := f.Applied()
-		if applied >= upTo {
-			return nil
-		}
-		m, err := f.stream.GetMsg(ctx, applied+1, jetstream.WithGetMsgSubject(subjectOf(f.bucket.name, ">")))
-		switch {
-		case errors.Is(err, jetstream.ErrMsgNotFound):
-			f.advance(upTo)
-			return nil
-		case err != nil:
-			return fmt.Errorf("read %s from revision %d on: %w", f.bucket.name, applied+1, err)
-		case m.Sequence > upTo: // nothing is left of what is before
-			f.advance(upTo)
-			return nil
-		}
-		key := strings.TrimPrefix(m.Subject, subjectOf(f.bucket.name, ""))
-		if err := f.put(Change{Entry{key, m.Data, m.Sequence}, isGone(m.Header)}, m.Sequence); err != nil {
+// fill gets what the node lacks up to a revision. If it does not end in time it
+// goes on the next time where it was.
+func (f *Feed) fill(ctx context.Context, upTo uint64) error {
+	if f.Applied() >= upTo {
+		return nil
+	}
+	if f.behind() > markerAge/2 {
+		patient, cancel := context.WithTimeout(ctx, stalled)
+		defer cancel()
+		if _, err := f.vanished(patient, maps.Keys(f.keys), f.put); err != nil {
 			return err
 		}
 	}
+	patient, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	err := f.read(patient, f.Applied(), upTo, func(c Change) error {
+		if err := f.put(c); err != nil {
+			return err
+		}
+		f.advance(c.Revision)
+		return nil
+	})
+	if err == nil {
+		f.advance(upTo)
+	}
+	return err
+}
+
+// read hands on what is in the bucket behind a revision, up to another. What was
+// replaced meanwhile is not there any more, and comes later with its newer one.
+func (f *Feed) read(ctx context.Context, after, upTo uint64, each func(Change) error) error {
+	for after < upTo {
+		m, err := f.stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(subjectOf(f.bucket.name, ">")))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read %s from revision %d on: %w", f.bucket.name, after+1, err)
+		case m.Sequence > upTo: // nothing is left of what is before
+			return nil
+		}
+		key := strings.TrimPrefix(m.Subject, subjectOf(f.bucket.name, ""))
+		if err := each(Change{Entry{key, m.Data, m.Sequence}, isGone(m.Header)}); err != nil {
+			return err
+		}
+		after = m.Sequence
+	}
+	return nil
 }
