@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hubbub/engine"
@@ -19,7 +20,7 @@ import (
 // the bus, and delivered there as it is here:
 //
 //	8 bytes   number: one more than that of the node's message before it in the room
-//	1 byte    what it is: the place of its label in kinds
+//	1 byte    what it is: the place of its label in kinds; and forgetful, if the node is
 //	          for disconnectUser: 2 bytes length, the user, 1 byte length, the text of the close frame
 //	          the frame's text
 //
@@ -27,6 +28,10 @@ import (
 // then the room's viewers on the node that missed something are dropped, so that
 // nobody goes on with a gap. That nothing more comes shows when the nodes compare
 // their numbers, every few seconds.
+//
+// A node forgets the number of a room that it has not told anything for long, if
+// nobody has asked for it either, and begins anew. A node that may not have asked
+// for half that time, since it was cut off, takes whatever comes next for a gap.
 
 // kinds are what is told, in the order of their bytes.
 var kinds = []label{sendMessage, sendEvent, deleteMessage, disconnectUser}
@@ -39,8 +44,13 @@ const (
 	// compareEvery is how often nodes compare what they have told.
 	compareEvery = 2 * time.Second
 
+	// forgetAfter is how long a room's number is kept that nobody uses.
+	forgetAfter = time.Hour
+
+	forgetful = 0x80 // the node has forgotten the numbers of rooms
+
 	joinQuestion    = "hub.join"    // a room: how many messages were told in it
-	compareQuestion = "hub.compare" // rooms, with NUL between them: the same of each
+	compareQuestion = "hub.compare" // rooms, with NUL between them: the same of each, and a byte, forgetful or 0
 )
 
 // cluster is a hub's part in those of the other nodes.
@@ -52,8 +62,18 @@ type cluster struct {
 	stop        context.CancelFunc
 	done        sync.WaitGroup
 
-	mu   sync.Mutex
-	told map[ivschat.ARN]uint64 // messages of this node, by room
+	compared atomic.Pointer[map[engine.Run]time.Time] // when it was begun to ask a node for the numbers of all rooms
+
+	mu        sync.Mutex
+	told      map[ivschat.ARN]telling
+	most      int // rooms since the map was made
+	forgetful byte
+}
+
+// telling is what a node has told in a room.
+type telling struct {
+	number uint64    // messages
+	used   time.Time // when the last was told, or the number asked for
 }
 
 // shared is what a room of a cluster has besides.
@@ -62,13 +82,16 @@ type shared struct {
 	settled      chan struct{} // closed when the other nodes know of the room
 
 	// Guarded by room.mu.
-	heard   map[engine.Run]uint64 // the number of the latest message of each node
-	suspect map[engine.Run]uint64 // what should have come by the next comparison
+	heard   map[engine.Run]uint64    // the number of the latest message of each node
+	suspect map[engine.Run]uint64    // what should have come by the next comparison
+	made    time.Time                // when the room was made on this node
+	anew    map[engine.Run]time.Time // when the viewers were dropped since a node may have begun anew
 }
 
 func newCluster(h *Hub, bus *engine.Bus) *cluster {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{hub: h, bus: bus, rates: newRates(bus), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]uint64{}}
+	c := &cluster{hub: h, bus: bus, rates: newRates(bus), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]telling{}}
+	c.compared.Store(&map[engine.Run]time.Time{})
 	bus.Answer(joinQuestion, func(_ engine.Run, room []byte) []byte {
 		return binary.BigEndian.AppendUint64(nil, c.number(ivschat.ARN(room)))
 	})
@@ -76,7 +99,9 @@ func newCluster(h *Hub, bus *engine.Bus) *cluster {
 		for room := range strings.SplitSeq(string(rooms), "\x00") {
 			numbers = binary.BigEndian.AppendUint64(numbers, c.number(ivschat.ARN(room)))
 		}
-		return numbers
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return append(numbers, c.forgetful)
 	})
 	c.done.Go(func() { c.compareAlways(ctx) })
 	return c
@@ -94,7 +119,39 @@ func (c *cluster) close() {
 func (c *cluster) number(room ivschat.ARN) uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.told[room]
+	t, known := c.told[room]
+	if known {
+		t.used = c.hub.now()
+		c.told[room] = t
+	}
+	return t.number
+}
+
+// forget forgets the rooms that were not used for long.
+func (c *cluster) forget(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most = max(c.most, len(c.told))
+	for room, t := range c.told {
+		if now.Sub(t.used) > forgetAfter {
+			delete(c.told, room)
+			c.forgetful = forgetful
+		}
+	}
+	if c.most >= 512 && len(c.told) <= c.most/8 { // the map keeps the room of the most that it ever had
+		c.told, c.most = maps.Collect(maps.All(c.told)), len(c.told)
+	}
+}
+
+// sure says whether a node that forgets cannot have begun anew in a room since it
+// was heard there. The caller holds the room's mu.
+func (c *cluster) sure(r *room, run engine.Run, now time.Time) bool {
+	for _, at := range []time.Time{r.made, r.anew[run], (*c.compared.Load())[run]} {
+		if now.Sub(at) < forgetAfter/2 {
+			return true
+		}
+	}
+	return false
 }
 
 // subject is where a room is told of.
@@ -116,8 +173,10 @@ func (c *cluster) tell(arn ivschat.ARN, l label, userID, text string, payload []
 	}
 	c.mu.Lock() // over the sending: the numbers go out in their order
 	defer c.mu.Unlock()
-	c.told[arn]++
-	binary.BigEndian.PutUint64(head, c.told[arn])
+	number := c.told[arn].number + 1
+	c.told[arn] = telling{number, c.hub.now()}
+	binary.BigEndian.PutUint64(head, number)
+	head[8] |= c.forgetful
 	if err := c.bus.Publish(subject(arn), head, payload); err != nil {
 		c.hub.log.Error("other nodes are not told of what happens in a room", "err", err)
 	}
@@ -125,7 +184,7 @@ func (c *cluster) tell(arn ivschat.ARN, l label, userID, text string, payload []
 
 // enter makes a room one that other nodes tell of. Hub.mu is held.
 func (c *cluster) enter(r *room) {
-	r.shared = &shared{settled: make(chan struct{}), heard: map[engine.Run]uint64{}, suspect: map[engine.Run]uint64{}}
+	r.shared = &shared{settled: make(chan struct{}), heard: map[engine.Run]uint64{}, suspect: map[engine.Run]uint64{}, made: c.hub.now(), anew: map[engine.Run]time.Time{}}
 	var err error
 	r.subscription, err = c.bus.Subscribe(subject(r.arn), func(from engine.Run, data []byte) []byte {
 		c.hear(r, from, data)
@@ -160,10 +219,10 @@ func (c *cluster) leave(r *room) {
 
 // hear delivers what another node tells of a room.
 func (c *cluster) hear(r *room, from engine.Run, data []byte) {
-	if len(data) < 9 || int(data[8]) >= len(kinds) {
+	if len(data) < 9 || int(data[8]&^forgetful) >= len(kinds) {
 		return // of a later version
 	}
-	number, l, rest := binary.BigEndian.Uint64(data), kinds[data[8]], data[9:]
+	number, l, forgets, rest := binary.BigEndian.Uint64(data), kinds[data[8]&^forgetful], data[8]&forgetful != 0, data[9:]
 	var userID, text string
 	if l == disconnectUser {
 		var ok bool
@@ -174,7 +233,7 @@ func (c *cluster) hear(r *room, from engine.Run, data []byte) {
 			return
 		}
 	}
-	deliveries := r.hear(from, number, socket.NewFrame(rest), l, userID, text)
+	deliveries := r.hear(from, number, forgets, socket.NewFrame(rest), l, userID, text)
 	c.hub.metrics.deliveries[l].Add(float64(deliveries))
 }
 
@@ -194,10 +253,14 @@ func cut(b []byte, size int) (text string, rest []byte, ok bool) {
 }
 
 // hear is cluster.hear for the room.
-func (r *room) hear(from engine.Run, number uint64, frame *socket.Frame, l label, userID, text string) (deliveries int) {
+func (r *room) hear(from engine.Run, number uint64, forgets bool, frame *socket.Frame, l label, userID, text string) (deliveries int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.cluster.hub.now()
 	switch last := r.heard[from]; {
+	case forgets && !r.cluster.sure(r, from, now):
+		r.anew[from] = now
+		r.missed()
 	case number <= last:
 		return 0 // before the room was one of this node
 	case number > last+1:
@@ -238,6 +301,7 @@ func (c *cluster) compareAlways(ctx context.Context) {
 			return
 		case <-tick.C:
 			c.compare(ctx)
+			c.forget(c.hub.now())
 		}
 	}
 }
@@ -246,9 +310,12 @@ func (c *cluster) compareAlways(ctx context.Context) {
 const maxCompared = 1000
 
 func (c *cluster) compare(ctx context.Context) {
+	began := c.hub.now() // who comes later is new
 	c.hub.mu.Lock()
 	rooms := slices.Collect(maps.Values(c.hub.rooms))
 	c.hub.mu.Unlock()
+	silent := map[engine.Run]bool{} // to some question
+	heard := map[engine.Run]bool{}
 	for some := range slices.Chunk(rooms, maxCompared) {
 		names := make([]string, len(some))
 		for i, r := range some {
@@ -257,22 +324,39 @@ func (c *cluster) compare(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, compareEvery)
 		answers, _ := c.bus.Ask(ctx, compareQuestion, []byte(strings.Join(names, "\x00"))) // who is silent is asked again
 		cancel()
-		for run, numbers := range answers {
-			if len(numbers) != 8*len(some) {
+		for _, m := range c.bus.Members() {
+			numbers := answers[m.Run]
+			if len(numbers) != 8*len(some)+1 {
+				silent[m.Run] = true
 				continue
 			}
+			heard[m.Run] = true
 			for i, r := range some {
-				r.compare(run, binary.BigEndian.Uint64(numbers[8*i:]))
+				r.compare(m.Run, binary.BigEndian.Uint64(numbers[8*i:]), numbers[8*len(some)] == forgetful)
 			}
 		}
 	}
+	compared := maps.Clone(*c.compared.Load())
+	maps.DeleteFunc(compared, func(_ engine.Run, at time.Time) bool { return began.Sub(at) > forgetAfter })
+	for run := range heard {
+		if !silent[run] {
+			compared[run] = began
+		}
+	}
+	c.compared.Store(&compared)
 }
 
 // compare says up to which number a node had told. What is on its way has until
 // the next comparison.
-func (r *room) compare(run engine.Run, told uint64) {
+func (r *room) compare(run engine.Run, told uint64, forgets bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if now := r.cluster.hub.now(); forgets && !r.cluster.sure(r, run, now) {
+		r.anew[run], r.heard[run] = now, told
+		delete(r.suspect, run)
+		r.missed()
+		return
+	}
 	if due := r.suspect[run]; r.heard[run] < due {
 		r.heard[run] = due
 		r.missed()

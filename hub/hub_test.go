@@ -52,6 +52,7 @@ type setup struct {
 	Options
 	limits quota.Limits
 	dir    string
+	engine *engine.Engine // of a cluster; its owner closes it
 }
 
 // start makes a node and ends it, with a check that nothing is left behind.
@@ -65,9 +66,13 @@ func start(t testing.TB, change ...func(*setup)) *node {
 		c(&s)
 	}
 	ctx := t.Context()
-	e, err := engine.Open(ctx, engine.Options{Dir: s.dir})
-	ok(t, err)
-	n.engine = e
+	e := s.engine
+	if e == nil {
+		var err error
+		e, err = engine.Open(ctx, engine.Options{Dir: s.dir})
+		ok(t, err)
+	}
+	n.engine, s.Bus = e, e.Bus()
 	keys, err := e.Bucket(ctx, engine.KeysBucket)
 	ok(t, err)
 	s.Tokens, err = chattoken.OpenKeyRing(ctx, keys)
@@ -87,6 +92,10 @@ func start(t testing.TB, change ...func(*setup)) *node {
 		n.Close()
 		<-served
 		eventually(t, "every hold is given back", func() bool { return n.quotaHeld() == 0 })
+		n.registry.Close()
+		if s.engine != nil {
+			return
+		}
 		if err := e.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
