@@ -362,3 +362,18 @@ func TestAnAccountsRateHoldsAcrossNodes(t *testing.T) {
 		t.Errorf("%v calls went through in %.1f s at a rate of %d, want %d to %d in all", through, took, rate, least, most)
 	}
 }
+
+// A node whose hub is not there yet, or not any more, counts nothing: the others
+// do so by themselves, and refuse nobody.
+func TestANodeWithoutAHubRefusesNoMessage(t *testing.T) {
+	nodes := trio(t)
+	nodes[2].hub.Close()
+	for n := range 8 { // whichever node is to count
+		room := createRoom(t, nodes[0], fmt.Sprint("room-", n))
+		viewer := connect(t, nodes[n%2].MessagingURL(), tokenOf(t, nodes[0], room, "alice"))
+		send(t, viewer, map[string]any{"Action": "SEND_MESSAGE", "Content": "x"})
+		if m := receive(t, viewer); m["Type"] != "MESSAGE" {
+			t.Errorf("got %v", m)
+		}
+	}
+}

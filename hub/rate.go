@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
@@ -18,7 +19,8 @@ import (
 // senders are on. The home is chosen by a hash over the names of those that are
 // alive, which all nodes do alike. When a node comes or goes some rooms have
 // another home, which begins with a full second's worth; and a node whose home
-// does not answer counts by itself what it hears in the room.
+// does not answer, or is starting or stopping, counts by itself what it hears in
+// the room.
 type rates struct {
 	bus     *engine.Bus
 	members atomic.Pointer[[]engine.Member]
@@ -101,10 +103,14 @@ func (r *rates) take(arn ivschat.ARN, perSecond int, now time.Time) bool {
 	return h.bucket.Take(perSecond, now)
 }
 
-// ask asks a room's home; an error says that it did not answer.
+// ask asks a room's home; an error says that it did not answer, or does not count:
+// it is starting or stopping.
 func (r *rates) ask(home engine.Run, arn ivschat.ARN, perSecond int) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), homePatience)
 	defer cancel()
 	answer, err := r.bus.AskOne(ctx, home, rateQuestion, binary.BigEndian.AppendUint32(nil, uint32(perSecond)), []byte(arn))
-	return len(answer) == 1 && answer[0] == 1, err
+	if err == nil && len(answer) != 1 {
+		err = errors.New("the node does not count")
+	}
+	return err == nil && answer[0] == 1, err
 }
