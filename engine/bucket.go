@@ -172,10 +172,11 @@ func full(err error) error {
 func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	entry, err := b.tryGet(ctx, key)
-	for errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		entry, err = b.tryGet(ctx, key)
-	}
+	var entry jetstream.KeyValueEntry
+	err := b.engine.tries(ctx, func(ctx context.Context) (err error) {
+		entry, err = b.kv.Get(ctx, key)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Entry{}, ErrNotFound
 	}
@@ -183,14 +184,6 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 		return Entry{}, fmt.Errorf("get %s/%s: %w", b.name, key, err)
 	}
 	return Entry{key, entry.Value(), entry.Revision()}, nil
-}
-
-// tryGet asks the leader once: a question that reaches nobody, since the leader has
-// just changed or is not known everywhere yet, is not answered.
-func (b *Bucket) tryGet(ctx context.Context, key string) (jetstream.KeyValueEntry, error) {
-	ctx, cancel := context.WithTimeout(ctx, streamTry)
-	defer cancel()
-	return b.kv.Get(ctx, key)
 }
 
 // Create writes a key that is not there yet, durably, and returns its revision:
@@ -271,43 +264,73 @@ func onItsWay(err error) bool {
 const onItsWayPause = 2 * time.Millisecond
 
 // write does one compare-and-set. The caller's cancellation does not interrupt
-// it, since half a write would leave the caller in doubt. If the answer is lost
-// the key is read: the write counts if it is there. A nil value is a deletion.
+// it, since half a write would leave the caller in doubt. If an answer is lost it
+// is tried again, and at the end the key is read: the write counts if it is there.
+// A nil value is a deletion.
 func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int, lost error, do func(context.Context) (uint64, error)) (uint64, error) {
 	if err := b.engine.room(len(value)); err != nil {
 		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	revision, err := do(ctx)
-	for ; onItsWay(err); revision, err = do(ctx) { // another write, of which nobody knows yet whether it counts
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
-		case <-time.After(onItsWayPause):
+	var revision uint64
+	doubt := false // an earlier try may have been the one that counts
+	err := b.engine.tries(ctx, func(ctx context.Context) (err error) {
+		for revision, err = do(ctx); onItsWay(err) && ctx.Err() == nil; revision, err = do(ctx) {
+			time.Sleep(onItsWayPause) // another write, of which nobody knows yet whether it counts
 		}
-	}
+		doubt = doubt || unanswered(err)
+		return err
+	})
 	var api *jetstream.APIError
+	raced := errors.Is(err, jetstream.ErrKeyExists) || lostRace(err)
+	if raced && b.asOf != nil {
+		lost = ErrBehind
+	}
 	switch {
 	case err == nil:
 		b.engine.guard.wrote(streamOf(b.name), revision, grows)
 		return revision, nil
-	case errors.Is(err, jetstream.ErrKeyExists), lostRace(err):
-		if b.asOf != nil {
-			return 0, ErrBehind
-		}
+	case raced && !doubt:
 		return 0, lost
-	case errors.As(err, &api):
+	case errors.As(err, &api) && !raced:
 		return 0, fmt.Errorf("write %s/%s: %w", b.name, key, full(err))
 	}
-	after, cancelRead := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
-	defer cancelRead()
-	switch now, readErr := b.Get(after, key); {
+	switch now, readErr := b.Get(context.WithoutCancel(ctx), key); {
 	case readErr == nil && value != nil && bytes.Equal(now.Value, value):
 		b.engine.guard.wrote(streamOf(b.name), now.Revision, grows)
 		return now.Revision, nil
 	case errors.Is(readErr, ErrNotFound) && value == nil:
 		return 0, nil
+	case raced && (readErr == nil || errors.Is(readErr, ErrNotFound)):
+		return 0, lost
 	}
 	return 0, fmt.Errorf("write %s/%s: %w", b.name, key, err)
+}
+
+// tries asks the store until it answers or ctx ends. What is asked of a leader
+// that hands over is never answered. Alone there is none, and only one try.
+func (e *Engine) tries(ctx context.Context, do func(context.Context) error) error {
+	if e.bus == nil {
+		return do(ctx)
+	}
+	for wait := firstTry; ; wait = min(2*wait, lastTry) {
+		try, cancel := context.WithTimeout(ctx, wait)
+		err := do(try)
+		if !unanswered(err) || ctx.Err() != nil {
+			cancel()
+			return err
+		}
+		select {
+		case <-try.Done():
+		case <-time.After(tryPause):
+		}
+		cancel()
+	}
+}
+
+// unanswered says whether it is not known what came of a request.
+func unanswered(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, jetstream.ErrNoStreamResponse) || onItsWay(err)
 }

@@ -104,11 +104,15 @@ func (e *Engine) newBus(o Options, scout bool) (*Bus, error) {
 	return b, nil
 }
 
+// close says goodbye, and returns when everything that was told is on its way.
 func (b *Bus) close() {
 	b.stop()
 	b.done.Wait()
+	_ = b.conn.FlushTimeout(flushTimeout) // of a connection that is gone: nobody will hear
 	b.conn.Close()
 }
+
+const flushTimeout = time.Second
 
 // Run is this life of this node.
 func (b *Bus) Run() Run { return b.run }

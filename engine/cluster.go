@@ -107,7 +107,8 @@ func (c *Cluster) route(o *server.Options, refused func(string)) error {
 		o.Routes = append(o.Routes, u)
 	}
 	o.PingInterval, o.MaxPingsOut = routePing, routePingsOut
-	o.NoFastProducerStall = true // who talks to many is not to wait for one
+	o.LameDuckDuration, o.LameDuckGracePeriod = time.Second, time.Millisecond // its only clients are gone by then
+	o.NoFastProducerStall = true                                              // who talks to many is not to wait for one
 	return nil
 }
 

@@ -208,7 +208,11 @@ func (f *Feed) Close() {
 
 // ask is the last revision of the bucket, as its leader has it.
 func (f *Feed) ask(ctx context.Context) (uint64, error) {
-	info, err := f.stream.Info(ctx)
+	var info *jetstream.StreamInfo
+	err := f.bucket.engine.tries(ctx, func(ctx context.Context) (err error) {
+		info, err = f.stream.Info(ctx)
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -451,7 +455,11 @@ func (f *Feed) fill(ctx context.Context, upTo uint64) error {
 // replaced meanwhile is not there any more, and comes later with its newer one.
 func (f *Feed) read(ctx context.Context, after, upTo uint64, each func(Change) error) error {
 	for after < upTo {
-		m, err := f.stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(subjectOf(f.bucket.name, ">")))
+		var m *jetstream.RawStreamMsg
+		err := f.bucket.engine.tries(ctx, func(ctx context.Context) (err error) {
+			m, err = f.stream.GetMsg(ctx, after+1, jetstream.WithGetMsgSubject(subjectOf(f.bucket.name, ">")))
+			return err
+		})
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			return nil

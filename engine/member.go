@@ -21,6 +21,8 @@ type Member struct {
 	// Alive says whether it was heard of lately; false only for those that are
 	// reported as gone.
 	Alive bool
+
+	left bool // it said so
 }
 
 // Nodes tell one another that they are there, and whom they hear. It decides nothing of what is
@@ -51,7 +53,8 @@ type beat struct {
 	Run   Run    `json:"run,string"`
 	Beat  uint64 `json:"beat"` // grows
 	Scout bool   `json:"scout,omitempty"`
-	Time  int64  `json:"time"` // of its clock, in nanoseconds of Unix time
+	Last  bool   `json:"last,omitempty"` // it ends, and is not to be waited for
+	Time  int64  `json:"time"`           // of its clock, in nanoseconds of Unix time
 	Sees  []seen `json:"sees"`
 }
 
@@ -72,9 +75,10 @@ func (b *Bus) startBeating(ctx context.Context) error {
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
 		for n := uint64(1); ; n++ {
-			b.beat(n)
+			b.beat(n, false)
 			select {
 			case <-ctx.Done():
+				b.beat(n+1, true)
 				return
 			case <-tick.C:
 				b.bury(time.Now())
@@ -84,14 +88,14 @@ func (b *Bus) startBeating(ctx context.Context) error {
 	return nil
 }
 
-func (b *Bus) beat(n uint64) {
+func (b *Bus) beat(n uint64, last bool) {
 	b.mu.RLock()
 	sees := make([]seen, 0, len(b.members))
 	for _, m := range b.members {
 		sees = append(sees, seen{m.Node, m.Run, m.beat})
 	}
 	b.mu.RUnlock()
-	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, b.now().UnixNano(), sees})
+	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, last, b.now().UnixNano(), sees})
 	if err != nil {
 		panic(err) // it has nothing that JSON has not
 	}
@@ -106,6 +110,15 @@ func (b *Bus) hear(from Run, data []byte) []byte {
 	var events []Member
 	b.mu.Lock()
 	m := b.members[from]
+	if said.Last {
+		if m != nil {
+			m.left = true
+		}
+		events, told := b.remove(func(old *member) bool { return old == m }), b.changed
+		b.mu.Unlock()
+		b.report(events, told)
+		return nil
+	}
 	if m == nil {
 		m = &member{Member: Member{Node: said.Node, Run: from, Alive: true}, scout: said.Scout}
 		if !said.Scout {
@@ -146,9 +159,12 @@ func (b *Bus) remove(which func(*member) bool) (gone []Member) {
 
 func (b *Bus) report(events []Member, told []func(Member)) {
 	for _, m := range events {
-		if m.Alive {
+		switch {
+		case m.Alive:
 			b.log.Info("node came", "node", m.Node)
-		} else {
+		case m.left:
+			b.log.Info("node left", "node", m.Node)
+		default:
 			b.log.Warn("node went", "node", m.Node)
 		}
 		for _, tell := range told {

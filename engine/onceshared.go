@@ -77,11 +77,18 @@ func (o *Once) try(ctx context.Context, a attempt, ttl time.Duration) error {
 	if err := o.engine.room(len(a.key) + len(a.value)); err != nil {
 		return err
 	}
-	_, err := o.kv.Create(ctx, a.key, a.value, jetstream.KeyTTL(ttl))
+	err := o.engine.tries(ctx, func(ctx context.Context) error {
+		_, err := o.kv.Create(ctx, a.key, a.value, jetstream.KeyTTL(ttl))
+		return err
+	})
 	if !errors.Is(err, jetstream.ErrKeyExists) {
 		return err
 	}
-	entry, err := o.kv.Get(ctx, a.key)
+	var entry jetstream.KeyValueEntry
+	err = o.engine.tries(ctx, func(ctx context.Context) (err error) {
+		entry, err = o.kv.Get(ctx, a.key)
+		return err
+	})
 	switch {
 	case err != nil: // gone just now, or there is no leader: again
 		return err

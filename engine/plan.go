@@ -59,6 +59,12 @@ const (
 
 	// A write in a cluster may have to wait for an election of 4 to 9 seconds.
 	writeTimeout = 10 * time.Second
+
+	// A leader that is there answers within milliseconds; one that hands over, or is
+	// gone, not at all. A request has this time, then twice as much, up to the most.
+	firstTry = 250 * time.Millisecond
+	lastTry  = 2 * time.Second
+	tryPause = 25 * time.Millisecond // if there is nobody to ask
 )
 
 // A deleted key leaves a marker, so that its deletion is ordered among the

@@ -1,0 +1,102 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"hubbub/engine"
+)
+
+// A node that ends is missed by nobody: the others write, read and use tokens on
+// without the pause of an election, which takes four seconds and more, and know at
+// once that it went.
+func TestANodeThatEndsIsNotMissed(t *testing.T) {
+	const short = 3 * time.Second
+	c := startTrio(t)
+	contents, once := make([]*content, 3), make([]*engine.Once, 3)
+	c.each(func(i int, e *engine.Engine) {
+		contents[i] = follow(t, e)
+		var err error
+		if once[i], err = e.Once(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	for round := range 2 {
+		c.each(func(i int, e *engine.Engine) {
+			for end := time.Now().Add(10 * time.Second); len(e.Bus().Members()) < 2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Errorf("node %d hears %v", i, e.Bus().Members())
+					return
+				}
+			}
+		})
+		leader := -1
+		for i, e := range c.nodes {
+			if e.Leads(t, engine.ResourcesBucket) {
+				leader = i
+			}
+		}
+		if leader < 0 {
+			t.Fatal("no node leads")
+		}
+		var ended atomic.Bool
+		var waits sync.Map
+		var working sync.WaitGroup
+		work := func(what string, do func(n int) error) {
+			working.Go(func() {
+				var longest time.Duration
+				for n, last := 0, false; !last; n++ {
+					last = ended.Load()
+					began := time.Now()
+					if err := do(n); err != nil {
+						t.Errorf("%s: %v", what, err)
+					}
+					longest = max(longest, time.Since(began))
+				}
+				waits.Store(what, longest)
+			})
+		}
+		for i, e := range c.nodes {
+			if i == leader {
+				continue
+			}
+			b := bucket(t, e)
+			work(fmt.Sprint("write on node ", i), func(n int) error {
+				_, err := b.Create(t.Context(), fmt.Sprint("round", round, "-node", i, "-", n), []byte("v"))
+				return err
+			})
+			work(fmt.Sprint("sync on node ", i), func(int) error { return contents[i].feed.Sync(t.Context()) })
+			work(fmt.Sprint("token on node ", i), func(n int) error {
+				return once[i].Use(t.Context(), fmt.Sprint("round", round, "-node", i, "-", n), time.Now().Add(time.Hour))
+			})
+		}
+		contents[leader].feed.Close()
+		began := time.Now()
+		c.stop(leader)
+		took := time.Since(began)
+		for i, e := range c.nodes {
+			if i != leader && len(e.Bus().Members()) != 1 {
+				t.Errorf("node %d believes that the one that ended is there", i)
+			}
+		}
+		ended.Store(true)
+		working.Wait()
+		waits.Range(func(what, longest any) bool {
+			t.Logf("%s waited for %v at most, while node %d ended in %v", what, longest, leader, took)
+			if longest.(time.Duration) > short {
+				t.Errorf("%s waited for %v", what, longest)
+			}
+			return true
+		})
+		c.start(leader)
+		contents[leader] = follow(t, c.nodes[leader])
+		var err error
+		if once[leader], err = c.nodes[leader].Once(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
