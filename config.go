@@ -70,7 +70,11 @@ type Config struct {
 
 	// Drain is the time over which viewers are dropped at the end. 0 drops them
 	// all at once: unlike the other members, zero is not the default of 5 s.
-	Drain       time.Duration
+	Drain time.Duration
+
+	// DrainDelay is how long the server goes on at the end while it says that it is
+	// not ready, for load balancers to notice; 0 = not at all.
+	DrainDelay  time.Duration
 	SlowViewers SlowViewers // what is kept for viewers that do not read
 	AllowRemote bool        // Dev: may listen elsewhere than on loopback
 	PProf       bool        // Go's profiles on the admin listener

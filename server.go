@@ -92,13 +92,17 @@ func (s *Server) undo(name string, limit time.Duration, stop func(context.Contex
 }
 
 // Close stops the server in the reverse order of Start, each step with a
-// deadline: the control plane stops answering before the messaging port closes
-// and the first viewer is dropped, without a close frame, over Config.Drain; then
-// the store is closed. The official SDKs ask for a new token at once and give up
-// after four refusals, so no token may be had for a port that refuses.
+// deadline. It is not ready first, and goes on for Config.DrainDelay. Then the
+// control plane stops answering before the messaging port closes and the first
+// viewer is dropped, without a close frame, over Config.Drain; then the store is
+// closed. The official SDKs ask for a new token at once and give up after four
+// refusals, so no token may be had for a port that refuses.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
-		s.ready.Store(false)
+		if s.ready.Swap(false) && s.config.DrainDelay > 0 {
+			s.log.Info("not ready any more, and going on until load balancers have noticed", "for", s.config.DrainDelay)
+			time.Sleep(s.config.DrainDelay)
+		}
 		var errs []error
 		for _, step := range slices.Backward(s.steps) {
 			began := time.Now()

@@ -242,6 +242,30 @@ func TestStopOrder(t *testing.T) {
 	}
 }
 
+// While load balancers notice that the server is not ready, everybody is served.
+func TestTheStopCanWaitForLoadBalancers(t *testing.T) {
+	const delay = 3 * time.Second
+	s, _ := node(t, Config{DrainDelay: delay})
+	began, closed := time.Now(), make(chan error)
+	go func() { closed <- s.Close() }()
+	eventually(t, "the server is not ready", func() bool {
+		status, _ := get(t, s.AdminURL()+"/readyz")
+		return status == http.StatusServiceUnavailable
+	})
+	api := devCaller(t, s)
+	conn := connect(t, s.MessagingURL(), api.token(t, s.Room(), "alice"))
+	send(t, conn, map[string]any{"Action": "SEND_MESSAGE", "Content": "still here"})
+	if m := receive(t, conn); m["Content"] != "still here" {
+		t.Errorf("got %v", m)
+	}
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < delay {
+		t.Errorf("the stop took %v, want %v at least", took, delay)
+	}
+}
+
 func refused(address string) bool {
 	conn, err := net.DialTimeout("tcp", address, time.Second)
 	if err == nil {
