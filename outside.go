@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -133,9 +134,54 @@ func (s *Server) startLogs(ctx context.Context, metrics prometheus.Registerer) e
 		return err
 	}
 	s.runLogs(l)
-	s.undo("chat logs", logsLimit, l.Close)
+	s.undo("chat logs", logsLimit, func(ctx context.Context) error { return s.closeLogs(ctx, l) })
 	s.startTakingOver(l)
 	return nil
+}
+
+// alonePatience is how long a node waits at its end for a cluster that has no
+// majority: all nodes may be stopping.
+const alonePatience = 2 * time.Second
+
+// closeLogs brings what is there to the store and to where it goes. If the other
+// nodes stop as well the store takes nothing more: then it is given up soon, and
+// what the log says of it is all that can be done.
+func (s *Server) closeLogs(ctx context.Context, l *chatlog.Log) error {
+	bus := s.store.Bus()
+	if bus == nil {
+		return l.Close(ctx)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	var alone time.Time
+	watching.Go(func() {
+		tick := time.NewTicker(alonePatience / 20)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-tick.C:
+				switch {
+				case bus.Majority():
+					alone = time.Time{}
+				case alone.IsZero():
+					alone = now
+				case now.Sub(alone) > alonePatience:
+					s.store.Abandon()
+					cancel()
+				}
+			}
+		}
+	})
+	err := l.Close(ctx)
+	cancel()
+	watching.Wait()
+	if err != nil && !alone.IsZero() {
+		s.log.Error("the end of the chat logs is lost, since the other nodes stopped before this one", "err", err)
+		return nil
+	}
+	return err
 }
 
 func (s *Server) outboxOptions() engine.OutboxOptions {

@@ -678,9 +678,17 @@ func (o *Outbox) close() {
 	if o.isLost() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	limit := writeTimeout
+	if o.engine.bus != nil {
+		limit = leaveTimeout
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	if err := errors.Join(o.compact(ctx), o.mark(ctx)); err != nil && !o.isLost() {
 		o.engine.log.Warn("the outbox cannot be cleaned", "err", err)
 	}
 }
+
+// leaveTimeout bounds the last cleaning of a node, whose others may be gone: what
+// is not marked comes again, no more.
+const leaveTimeout = 2 * time.Second
