@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"hubbub/engine"
 )
 
@@ -192,6 +194,34 @@ func (c *ClusterConfig) join(o *engine.Options) error {
 		o.Cluster.TLS, err = c.certificates()
 	}
 	return err
+}
+
+// clusterMetrics shows this node's part in the cluster.
+func (s *Server) clusterMetrics(metrics prometheus.Registerer) {
+	bus := s.store.Bus()
+	if bus == nil {
+		return
+	}
+	gauge := func(name, help string, labels prometheus.Labels, value func() float64) {
+		metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, value))
+	}
+	oneIf := func(is func() bool) func() float64 {
+		return func() float64 {
+			if is() {
+				return 1
+			}
+			return 0
+		}
+	}
+	gauge("hubbub_cluster_members", "Nodes that are alive as this one sees it, itself among them.", nil, func() float64 { return float64(1 + len(bus.Members())) })
+	gauge("hubbub_cluster_majority", "1 if these are a majority of the cluster.", nil, oneIf(bus.Majority))
+	for of, leads := range map[string]func() bool{"resources": s.store.Leads(engine.ResourcesBucket), "streams": s.store.LeadsCluster()} {
+		if leads == nil {
+			continue // a server of the external NATS does
+		}
+		gauge("hubbub_cluster_leader", "1 if this node leads: resources are all writes of the control plane, streams is where the cluster's streams are.",
+			prometheus.Labels{"of": of}, oneIf(leads))
+	}
 }
 
 const (

@@ -176,6 +176,26 @@ func TestThreeNodesAreOneService(t *testing.T) {
 			t.Errorf("node %d is not ready: %s", i, body)
 		}
 	}
+
+	// One of them leads, and each hears all.
+	for _, want := range []struct {
+		series string
+		sum    int
+	}{{`hubbub_cluster_leader{of="resources"} 1`, 1}, {`hubbub_cluster_leader{of="streams"} 1`, 1}, {"hubbub_cluster_members 3", 3}, {"hubbub_cluster_majority 1", 3}} {
+		show := func() (n int) {
+			for _, s := range nodes {
+				if _, metrics := get(t, s.AdminURL()+"/metrics"); strings.Contains(metrics, "\n"+want.series+"\n") {
+					n++
+				}
+			}
+			return n
+		}
+		for limit := time.Now().Add(20 * time.Second); show() != want.sum; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(limit) {
+				t.Fatalf("%d nodes show %s, want %d", show(), want.series, want.sum)
+			}
+		}
+	}
 }
 
 func TestAClusterThatCannotBeIsRefused(t *testing.T) {

@@ -166,6 +166,7 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics pro
 		return nil
 	})
 	s.shareKeys()
+	s.clusterMetrics(metrics)
 	if err := s.startLogs(ctx, metrics); err != nil {
 		return nil, nil, err
 	}

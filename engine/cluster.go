@@ -209,6 +209,29 @@ func (e *Engine) connected() []string {
 	return names
 }
 
+// Leads returns what tells whether this node leads a bucket: whether all writes to
+// it, and the reads that must be the latest, go through this node. A node that was
+// cut off may take itself for the leader for some seconds after the others have
+// chosen one. Alone and with an external NATS it is nil; it may be called after
+// Close.
+func (e *Engine) Leads(bucket string) func() bool {
+	s := e.server
+	if s == nil || e.bus == nil {
+		return nil
+	}
+	return func() bool { return s.JetStreamIsStreamLeader(server.DEFAULT_GLOBAL_ACCOUNT, streamOf(bucket)) }
+}
+
+// LeadsCluster is Leads for the cluster's own leader, which places its streams.
+// Writes to those that are there do not need it.
+func (e *Engine) LeadsCluster() func() bool {
+	s := e.server
+	if s == nil || e.bus == nil {
+		return nil
+	}
+	return s.JetStreamIsLeader
+}
+
 // secretTLS is mutual TLS between all who know the secret. Each derives the same
 // certificate authority from it, and has that sign a certificate of its own: who
 // shows one knows the secret, which is all that a member needs. The host's name
