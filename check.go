@@ -67,14 +67,17 @@ func (c Config) problems(where func(key string) string) Problems {
 
 // warnings is what works and is probably not what was meant. Source of the name:
 // CloudWatch API reference, PutMetricData, Namespace.
-func (c Config) warnings(where func(key string) string) []Problem {
+func (c Config) warnings(where func(key string) string) (list []Problem) {
+	if c.ClockOffset != 0 {
+		list = append(list, Problem{where("clock_offset"), fmt.Sprintf("clock_offset: the server's clock is %v off, which is for tests alone; remove it", c.ClockOffset)})
+	}
 	m := c.Metrics.CloudWatch
 	if m == nil || m.Endpoint != "" || !strings.HasPrefix(m.Namespace, "AWS/") {
-		return nil
+		return list
 	}
 	at := cmp.Or(where("metrics.cloudwatch.namespace"), where("metrics.cloudwatch"))
-	return []Problem{{at, "metrics.cloudwatch: AWS keeps namespaces that begin with AWS/ for its own services and may refuse " + m.Namespace +
-		"; write for example `namespace: IVSChat`, or the `endpoint` of another service"}}
+	return append(list, Problem{at, "metrics.cloudwatch: AWS keeps namespaces that begin with AWS/ for its own services and may refuse " + m.Namespace +
+		"; write for example `namespace: IVSChat`, or the `endpoint` of another service"})
 }
 
 func (c Config) serveProblems(refuse func(key, format string, args ...any)) {

@@ -54,6 +54,7 @@ type Config struct {
 	TLS            TLS           // both listeners; zero = none
 	TrustedProxies []netip.Prefix
 	Window         time.Duration // of a signature's date around our clock; 0 = 5 min
+	ClockOffset    time.Duration // added to the system's clock, up to 1 h either way, for tests of clusters; 0 = none
 
 	// Review says where message review handlers live. nil is no such section: Dev
 	// then takes every Lambda ARN and invokes nothing, Serve takes none.
@@ -180,6 +181,7 @@ const (
 	maxStall             = 5 * time.Minute
 	defaultWindow        = 5 * time.Minute
 	maxWindow            = 24 * time.Hour // a signature is bound to a day anyway
+	maxClockOffset       = time.Hour
 
 	defaultReviewTimeout = 200 * time.Millisecond // the service's; spec review-handler 4
 	maxReviewTimeout     = 10 * time.Second       // the sender waits that long for the answer

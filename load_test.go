@@ -63,7 +63,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 	values := map[string]string{
 		"api": "127.0.0.1:1", "messaging": "127.0.0.1:2", "admin": "127.0.0.1:3", "data": "/d", "account": "123456789012",
 		"region": "us-east-1", "limits": "none", "tokens.lifetime": "2h", "iam": "/iam.yaml", "tls.cert": "/c.pem", "tls.key": "/k.pem",
-		"trusted_proxies": "10.0.0.0/8", "signature_window": "1m", "log": "json", "log_level": "debug", "drain": "9s", "drain_delay": "8s",
+		"trusted_proxies": "10.0.0.0/8", "signature_window": "1m", "clock_offset": "-10s", "log": "json", "log_level": "debug", "drain": "9s", "drain_delay": "8s",
 		"slow_viewers.frames": "64", "slow_viewers.bytes": "2MiB", "slow_viewers.stall": "8s",
 		"allow_remote": "true", "pprof": "true",
 		"cluster.name": "chat", "cluster.node": "a", "cluster.listen": "127.0.0.1:1", "cluster.advertise": "127.0.0.1:2",

@@ -120,6 +120,9 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
+// now is the server's clock, for all that others see or sign.
+func (s *Server) now() time.Time { return time.Now().Add(s.config.ClockOffset) }
+
 // Failed receives an error if a part of the server ends by itself. The server
 // should be closed then.
 func (s *Server) Failed() <-chan error { return s.failed }
@@ -142,7 +145,7 @@ func (s *Server) RotateTokenKeys(ctx context.Context) error {
 	if !s.ready.Load() {
 		return errors.New("the server is starting or stopping; try again")
 	}
-	if err := s.keys.Rotate(ctx, time.Now()); err != nil {
+	if err := s.keys.Rotate(ctx, s.now()); err != nil {
 		return err
 	}
 	s.log.Info("token keys rotated")

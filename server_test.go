@@ -460,3 +460,37 @@ func TestASlowViewerMayHaveWhatTheConfigurationSays(t *testing.T) {
 	}
 	eventually(t, "the slow viewer is cut", func() bool { return strings.Contains(log.String(), `"slow_viewer"`) })
 }
+
+// TestAClockThatIsOff: everything that others see of the server's clock is as far
+// off as it was told to be.
+func TestAClockThatIsOff(t *testing.T) {
+	const off = 40 * time.Minute
+	s, _ := node(t, Config{ClockOffset: off, Window: time.Hour})
+	api := devCaller(t, s)
+	room := api.ok(t, "CreateRoom", map[string]any{"name": "lobby"})
+	token := api.ok(t, "CreateChatToken", map[string]any{"roomIdentifier": room["arn"], "userId": "u", "capabilities": []string{"SEND_MESSAGE"}})
+	viewer := connect(t, s.MessagingURL(), token["token"].(string))
+	send(t, viewer, map[string]any{"Action": "SEND_MESSAGE", "Content": "now"})
+	for name, c := range map[string]struct {
+		shown any
+		ahead time.Duration
+	}{
+		"createTime of a room":           {room["createTime"], off},
+		"tokenExpirationTime of a token": {token["tokenExpirationTime"], off + time.Hour},
+		"SendTime of a message":          {receive(t, viewer)["SendTime"], off},
+	} {
+		text, _ := c.shown.(string)
+		at, err := time.Parse(time.RFC3339, text)
+		if ahead := time.Until(at); err != nil || ahead < c.ahead-time.Minute || ahead > c.ahead+time.Minute {
+			t.Errorf("%s is %v, want one that is %v from now", name, c.shown, c.ahead)
+		}
+	}
+	strict, _ := node(t, Config{ClockOffset: off})
+	if status, out := devCaller(t, strict).call(t, "ListRooms", map[string]any{}); status != http.StatusForbidden {
+		t.Errorf("a request that was signed %v before the server's clock is answered with %d: %v", off, status, out)
+	}
+	l, err := Load(Dev, Sources{Env: []string{"HUBBUB_CLOCK_OFFSET=10s"}})
+	if err != nil || l.Config.ClockOffset != 10*time.Second || len(l.Warnings) != 1 || l.Warnings[0].Where != "HUBBUB_CLOCK_OFFSET" {
+		t.Errorf("an offset of 10s gives %v and the warnings %v: %v", l.Config.ClockOffset, l.Warnings, err)
+	}
+}

@@ -105,7 +105,7 @@ func (s *Server) start(ctx context.Context) error {
 	api := control.New(control.Options{
 		Registry: s.registry, Messenger: s.hub, Tokens: s.keys, IAM: s.policies.current, Quota: counters,
 		Verifier: verifier, TokenLifetime: c.TokenLifetime, TrustedProxies: c.TrustedProxies,
-		Log: s.log, Metrics: metrics,
+		Log: s.log, Metrics: metrics, Now: s.now,
 	})
 	s.serveHTTP("control plane", answersLimit, s.api, control.NewServer(api, s.certificate.config("h2", "http/1.1"), s.log))
 	s.ready.Store(true)
@@ -121,7 +121,7 @@ const fewViewers = 9000
 // openStore opens the engine and what is kept in it.
 func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics prometheus.Registerer) (*engine.Bucket, *engine.Once, error) {
 	c := s.config
-	o := engine.Options{Log: s.log.With("component", "store")}
+	o := engine.Options{Log: s.log.With("component", "store"), Now: s.now}
 	if c.Data != Memory {
 		if err := makeFolder(c.Data); err != nil {
 			return nil, nil, err
@@ -156,7 +156,7 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics pro
 	s.registry, err = registry.Open(ctx, registry.Options{
 		Engine: e, Limits: limits, AcceptHandler: s.acceptHandler,
 		CheckDestination: s.destinations.Check, ConfigurationChanged: s.configurationChanged,
-		Log: s.log.With("component", "registry"),
+		Log: s.log.With("component", "registry"), Now: s.now,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -206,7 +206,7 @@ func (s *Server) startHub(used *engine.Once, counters *quota.Counters, metrics *
 		Bus:     s.store.Bus(),
 		Blocked: func(account string) bool { return s.policies.current().Blocked(account) },
 		Serves:  s.serves,
-		Socket:  o, Log: s.log, Metrics: metrics,
+		Socket:  o, Log: s.log, Metrics: metrics, Now: s.now,
 	})
 	s.undo("messaging plane", s.config.Drain+drainLimit, func(ctx context.Context) error {
 		s.log.Info("dropping viewers", "viewers", h.Viewers(), "over", s.config.Drain)

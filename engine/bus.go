@@ -69,11 +69,8 @@ func (e *Engine) newBus(o Options, scout bool) (*Bus, error) {
 		return nil, err
 	}
 	b := &Bus{
-		engine: e, run: Run(binary.BigEndian.Uint64(id[:])), log: e.log, now: o.Now, scout: scout, seed: maphash.MakeSeed(),
+		engine: e, run: Run(binary.BigEndian.Uint64(id[:])), log: e.log, now: e.now, scout: scout, seed: maphash.MakeSeed(),
 		handlers: map[*nats.Subscription]Handler{}, answering: map[string]Handler{}, asked: map[uint64]chan answer{}, members: map[Run]*member{},
-	}
-	if b.now == nil {
-		b.now = time.Now
 	}
 	options := append(e.connection(o), nats.NoEcho())
 	var err error

@@ -129,7 +129,7 @@ const waiting = 10 * time.Second
 // scout finds out whether this node may be a member before its store starts, which
 // would take part in elections under its name. It meets the others with a server
 // that has no store, and another name for NATS.
-func scout(ctx context.Context, o Options, logger *serverLog) error {
+func scout(ctx context.Context, o Options, now func() time.Time, logger *serverLog) error {
 	options := &server.Options{NoSigs: true, DisableJetStreamBanner: true}
 	if err := o.Cluster.route(options, logger.refused); err != nil {
 		return err
@@ -148,7 +148,7 @@ func scout(ctx context.Context, o Options, logger *serverLog) error {
 	if !s.ReadyForConnections(writeTimeout) {
 		return fmt.Errorf("meet the other nodes at %s: %s", o.Cluster.Listen, logger.last())
 	}
-	e := &Engine{log: logger.log, node: o.Cluster.Node, nodes: len(o.Cluster.Peers), server: s, token: options.Authorization}
+	e := &Engine{log: logger.log, now: now, node: o.Cluster.Node, nodes: len(o.Cluster.Peers), server: s, token: options.Authorization}
 	bus, err := e.newBus(o, true)
 	if err != nil {
 		return err

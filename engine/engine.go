@@ -38,13 +38,15 @@ type Options struct {
 	// Log takes what NATS has to say; nil discards it.
 	Log *slog.Logger
 
-	// Now is the clock that other nodes are told; nil is time.Now.
+	// Now is the clock that other nodes are told and used keys are forgotten by; nil
+	// is time.Now.
 	Now func() time.Time
 }
 
 // Engine is an open store. Its methods may be called from many goroutines.
 type Engine struct {
 	log     *slog.Logger
+	now     func() time.Time
 	storage jetstream.StorageType
 	folder  *folder // nil in memory
 	temp    string  // to be removed at the end; "" on disk
@@ -73,10 +75,13 @@ type Engine struct {
 // Open starts the store and checks it. The error says what is wrong with the
 // folder and what to do about it.
 func Open(ctx context.Context, o Options) (*Engine, error) {
-	e := &Engine{log: o.Log, storage: jetstream.MemoryStorage, replicas: 1}
+	e := &Engine{log: o.Log, now: o.Now, storage: jetstream.MemoryStorage, replicas: 1}
 	e.pretended.Store(-1)
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.now == nil {
+		e.now = time.Now
 	}
 	open := e.open
 	if o.External != nil {
@@ -142,7 +147,7 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		JetStreamMaxStore: e.limit, JetStreamMaxMemory: max(e.limit, 64<<20),
 	}
 	if o.Cluster != nil {
-		if err := scout(ctx, o, logger); err != nil {
+		if err := scout(ctx, o, e.now, logger); err != nil {
 			return err
 		}
 		if err := o.Cluster.route(options, logger.refused); err != nil {

@@ -96,7 +96,7 @@ func (o *Once) load(ctx context.Context, stream jetstream.Stream) error {
 		return fmt.Errorf("load the used tokens: %w", err)
 	}
 	defer messages.Stop()
-	since := time.Now().Add(-afterwards).Unix()
+	since := o.engine.now().Add(-afterwards).Unix()
 	for {
 		m, err := messages.Next(jetstream.NextMaxWait(stalled))
 		if err != nil {
@@ -149,7 +149,7 @@ func (o *Once) Use(ctx context.Context, key string, until time.Time) error {
 		return ErrUsed
 	}
 	o.used[key] = until.Unix()
-	o.sweep(time.Now())
+	o.sweep(o.engine.now())
 	o.mu.Unlock()
 	if o.kv != nil {
 		return o.useShared(ctx, key, until)

@@ -47,7 +47,7 @@ func (o *Once) useShared(ctx context.Context, key string, until time.Time) error
 	binary.BigEndian.PutUint64(a.value, uint64(e.bus.run))
 	binary.BigEndian.PutUint64(a.value[8:], o.tries.Add(1))
 	// Whole seconds, one at least; one on top, since the time is measured elsewhere.
-	ttl := max(time.Until(until)+afterwards, time.Second).Truncate(time.Second) + time.Second
+	ttl := max(until.Sub(e.now())+afterwards, time.Second).Truncate(time.Second) + time.Second
 	var trouble error
 	for {
 		err := o.try(ctx, a, ttl)
@@ -123,7 +123,7 @@ func (o *Once) giveBack() {
 }
 
 func (o *Once) undo(a attempt) error {
-	if time.Now().After(a.until) {
+	if o.engine.now().After(a.until) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), markTry)

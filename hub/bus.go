@@ -90,7 +90,7 @@ type shared struct {
 
 func newCluster(h *Hub, bus *engine.Bus) *cluster {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{hub: h, bus: bus, rates: newRates(bus), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]telling{}}
+	c := &cluster{hub: h, bus: bus, rates: newRates(bus, h.now), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]telling{}}
 	c.compared.Store(&map[engine.Run]time.Time{})
 	bus.Answer(joinQuestion, func(_ engine.Run, room []byte) []byte {
 		return binary.BigEndian.AppendUint64(nil, c.number(ivschat.ARN(room)))
@@ -269,7 +269,7 @@ func (r *room) hear(from engine.Run, number uint64, forgets bool, frame *socket.
 	r.heard[from] = number
 	deliveries = r.group.Send(frame)
 	if l == sendMessage {
-		r.rate.Use(r.perSecond, time.Now())
+		r.rate.Use(r.perSecond, r.cluster.hub.now())
 	}
 	if l == disconnectUser {
 		r.end(userID, text)

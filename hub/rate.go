@@ -45,14 +45,14 @@ const (
 	idleRate = 2 * time.Second
 )
 
-func newRates(bus *engine.Bus) *rates {
+func newRates(bus *engine.Bus, now func() time.Time) *rates {
 	r := &rates{bus: bus, rooms: map[ivschat.ARN]*homeRate{}}
 	bus.Changed(func(engine.Member) {
 		members := bus.Members()
 		r.members.Store(&members)
 	})
 	bus.Answer(rateQuestion, func(_ engine.Run, q []byte) []byte {
-		if len(q) > 4 && r.take(ivschat.ARN(q[4:]), int(binary.BigEndian.Uint32(q)), time.Now()) {
+		if len(q) > 4 && r.take(ivschat.ARN(q[4:]), int(binary.BigEndian.Uint32(q)), now()) {
 			return []byte{1}
 		}
 		return []byte{0}
