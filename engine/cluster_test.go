@@ -24,6 +24,8 @@ type trio struct {
 	peers []string
 	dirs  []string
 	nodes []*engine.Engine // nil while one is off
+
+	maxBytes int64 // of the next that is started; 0 is what there is
 }
 
 var secret = []byte("a secret that is long enough for a test")
@@ -43,7 +45,7 @@ func freePorts(t testing.TB, n int) (addresses []string) {
 }
 
 func (c *trio) options(i int) engine.Options {
-	o := engine.Options{Dir: c.dirs[i], Cluster: &engine.Cluster{
+	o := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes, Cluster: &engine.Cluster{
 		Name: "test", Node: string(rune('a' + i)), Listen: c.peers[i], Peers: c.peers, Secret: secret,
 	}}
 	if os.Getenv("HUBBUB_TEST_LOG") != "" {
@@ -328,6 +330,29 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 	change(10)
 	c.start(2)
 	same(follow(t, c.nodes[2]), "the node that was down")
+}
+
+// The outboxes of all nodes are on the disks of all nodes. Those are small, and
+// have another size at each start.
+func TestANodeComesBackToASmallDisk(t *testing.T) {
+	c := startTrio(t)
+	c.stop(0, 1, 2)
+	open := func(which ...int) {
+		t.Helper()
+		c.start(which...)
+		for _, i := range which {
+			if _, err := c.nodes[i].Outbox(t.Context(), engine.OutboxOptions{MaxBytes: 1 << 30}); err != nil {
+				t.Fatalf("node %d: %v", i, err)
+			}
+		}
+	}
+	c.maxBytes = 100 << 20
+	open(0, 1, 2)
+	for i := range 3 {
+		c.stop(i)
+		c.maxBytes -= 10 << 20
+		open(i)
+	}
 }
 
 func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -174,14 +173,4 @@ var ErrOwned = errOwned
 func OutboxStreams(node string) []string {
 	names := outboxOf(node)
 	return []string{names.stream, names.marksStream}
-}
-
-// Leads says whether the node leads a bucket.
-func (e *Engine) Leads(t testing.TB, bucket string) bool {
-	t.Helper()
-	stream, err := e.js.Stream(t.Context(), streamOf(bucket))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stream.CachedInfo().Cluster.Leader == e.node
 }

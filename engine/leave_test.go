@@ -36,7 +36,7 @@ func TestANodeThatEndsIsNotMissed(t *testing.T) {
 		})
 		leader := -1
 		for i, e := range c.nodes {
-			if e.Leads(t, engine.ResourcesBucket) {
+			if e.Leads(engine.ResourcesBucket)() {
 				leader = i
 			}
 		}

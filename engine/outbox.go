@@ -210,13 +210,16 @@ func (o *Outbox) begin() {
 func (o *Outbox) open(ctx context.Context) error {
 	config := jetstream.StreamConfig{
 		Name: o.names.stream, Subjects: []string{o.names.prefix + ">"}, Storage: o.engine.storage, Replicas: o.engine.replicas,
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: o.engine.limit / 2,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxBytes: -1,
 	}
-	if o.engine.limit == 0 { // whoever runs NATS bounds it
-		config.MaxBytes = -1
-	}
-	if o.options.MaxBytes > 0 && (config.MaxBytes < 0 || o.options.MaxBytes < config.MaxBytes) {
-		config.MaxBytes = o.options.MaxBytes
+	// NATS sets so much aside on every node that has a replica, and refuses what is
+	// not there: in a cluster, where the outboxes of all nodes are on the disks of all,
+	// makeRoom alone bounds them.
+	if o.engine.bus == nil {
+		config.MaxBytes = o.engine.limit / 2
+		if o.options.MaxBytes > 0 {
+			config.MaxBytes = min(config.MaxBytes, o.options.MaxBytes)
+		}
 	}
 	var err error
 	if o.stream, err = o.engine.makeStream(ctx, config, true); err != nil {
