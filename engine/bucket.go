@@ -329,8 +329,16 @@ func (e *Engine) tries(ctx context.Context, do func(context.Context) error) erro
 	}
 }
 
-// unanswered says whether it is not known what came of a request.
+// unanswered says whether it is not known what came of a request, or whether it
+// is known that there was just no leader for it.
 func unanswered(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, jetstream.ErrNoStreamResponse) || onItsWay(err)
+		errors.Is(err, jetstream.ErrNoStreamResponse) || onItsWay(err) || noLeader(err)
+}
+
+// noLeader says whether NATS has just nobody to decide. Source: nats-server
+// v2.15.2, JSClusterNotAvailErr.
+func noLeader(err error) bool {
+	var api *jetstream.APIError
+	return errors.As(err, &api) && api.ErrorCode == 10008
 }

@@ -332,6 +332,45 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 	same(follow(t, c.nodes[2]), "the node that was down")
 }
 
+// While leaders change, what is asked of one may be heard by nobody. Reads and writes
+// go on, each write once.
+func TestLeadersChange(t *testing.T) {
+	c := startTrio(t)
+	done := make(chan struct{})
+	var working sync.WaitGroup
+	for i, e := range c.nodes {
+		b := bucket(t, e)
+		key := fmt.Sprint("k", i)
+		working.Go(func() {
+			revision, err := b.Create(context.Background(), key, []byte("0"))
+			for n := 1; err == nil; n++ {
+				var got engine.Entry
+				if got, err = b.Get(context.Background(), key); err != nil {
+					break
+				}
+				if string(got.Value) != fmt.Sprint(n-1) || got.Revision != revision {
+					t.Errorf("node %d: got %q at revision %d, want %d at %d", i, got.Value, got.Revision, n-1, revision)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+				revision, err = b.Update(context.Background(), key, fmt.Append(nil, n), revision)
+			}
+			t.Errorf("node %d: %v", i, err)
+		})
+	}
+	for range 8 {
+		if err := c.nodes[0].StepDown(t.Context(), engine.ResourcesBucket); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(done)
+	working.Wait()
+}
+
 // The outboxes of all nodes are on the disks of all nodes. Those are small, and
 // have another size at each start.
 func TestANodeComesBackToASmallDisk(t *testing.T) {

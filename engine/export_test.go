@@ -174,3 +174,21 @@ func OutboxStreams(node string) []string {
 	names := outboxOf(node)
 	return []string{names.stream, names.marksStream}
 }
+
+// StepDown has another node lead a bucket, and waits until one does.
+func (e *Engine) StepDown(ctx context.Context, bucket string) error {
+	if _, err := e.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+streamOf(bucket), nil); err != nil {
+		return err
+	}
+	for {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		stream, err := e.js.Stream(try, streamOf(bucket))
+		cancel()
+		if err == nil && stream.CachedInfo().Cluster.Leader != "" {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
