@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"hubbub/engine/natstest"
 )
 
 // trio starts three nodes on loopback and ends them after the test.
@@ -38,6 +40,23 @@ func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
 		particular(i, &c)
 		return c
 	})
+}
+
+// outsideTrio starts three nodes that use a NATS cluster of somebody else.
+func outsideTrio(t *testing.T) []*Server {
+	t.Helper()
+	outside := natstest.Start(t, natstest.Options{})
+	credentials := outside.Credentials()
+	return startAll(t, func(i int) Config {
+		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), NATS: NATS{URL: outside.URL(), Credentials: credentials}}}
+	})
+}
+
+// onBoth runs a test with nodes that are a cluster, and with nodes that use one of
+// somebody else.
+func onBoth(t *testing.T, test func(t *testing.T, nodes []*Server)) {
+	t.Run("embedded", func(t *testing.T) { test(t, trio(t)) })
+	t.Run("external", func(t *testing.T) { test(t, outsideTrio(t)) })
 }
 
 // freeAddresses are of loopback, and nobody listens there.
@@ -116,8 +135,9 @@ func tokenOf(t *testing.T, s *Server, room, user string) string {
 
 // What is said to one node all of them show, and what is said in a room reaches
 // its viewers wherever they are.
-func TestThreeNodesAreOneService(t *testing.T) {
-	nodes := trio(t)
+func TestThreeNodesAreOneService(t *testing.T) { onBoth(t, testThreeNodesAreOneService) }
+
+func testThreeNodesAreOneService(t *testing.T, nodes []*Server) {
 	ctx := context.Background()
 	for n := range 10 {
 		room := createRoom(t, nodes[n%3], fmt.Sprint("room-", n))
@@ -222,8 +242,9 @@ func TestAClusterThatCannotBeIsRefused(t *testing.T) {
 }
 
 // Senders on three nodes at once get what the room's rate allows, and no more.
-func TestARoomsRateHoldsAcrossNodes(t *testing.T) {
-	nodes := trio(t)
+func TestARoomsRateHoldsAcrossNodes(t *testing.T) { onBoth(t, testARoomsRateHoldsAcrossNodes) }
+
+func testARoomsRateHoldsAcrossNodes(t *testing.T, nodes []*Server) {
 	const rate, each = 10, 10
 	for n := range 3 { // whichever node counts
 		room := createRoom(t, nodes[n], fmt.Sprint("rated-", n))

@@ -16,14 +16,17 @@ import (
 	"time"
 
 	"hubbub/engine"
+	"hubbub/engine/natstest"
 )
 
-// trio is a cluster of three on loopback.
+// trio is three nodes on loopback: a cluster, or three that use somebody else's.
 type trio struct {
-	t     testing.TB
-	peers []string
-	dirs  []string
-	nodes []*engine.Engine // nil while one is off
+	t           testing.TB
+	peers       []string // of a cluster
+	dirs        []string
+	nodes       []*engine.Engine  // nil while one is off
+	outside     *natstest.Cluster // nil: they are a cluster themselves
+	credentials string            // for it
 
 	maxBytes int64 // of the next that is started; 0 is what there is
 }
@@ -45,24 +48,46 @@ func freePorts(t testing.TB, n int) (addresses []string) {
 }
 
 func (c *trio) options(i int) engine.Options {
-	o := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes, Cluster: &engine.Cluster{
-		Name: "test", Node: string(rune('a' + i)), Listen: c.peers[i], Peers: c.peers, Secret: secret,
-	}}
+	o, node := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes}, string(rune('a'+i))
+	if c.outside != nil {
+		o.External = &engine.External{URL: c.outside.URL(), Credentials: c.credentials, Node: node}
+	} else {
+		o.Cluster = &engine.Cluster{Name: "test", Node: node, Listen: c.peers[i], Peers: c.peers, Secret: secret}
+	}
 	if os.Getenv("HUBBUB_TEST_LOG") != "" {
-		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", o.Cluster.Node)
+		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", node)
 	}
 	return o
+}
+
+// onBoth runs a test with nodes that are a cluster, and with nodes that use a NATS
+// cluster of somebody else.
+func onBoth(t *testing.T, test func(t *testing.T, c *trio)) {
+	t.Run("embedded", func(t *testing.T) { test(t, startTrio(t)) })
+	t.Run("external", func(t *testing.T) { test(t, startOutside(t, natstest.Options{})) })
 }
 
 // startTrio starts all three nodes, and ends them after the test.
 func startTrio(t testing.TB) *trio {
 	t.Helper()
-	c := &trio{t: t, peers: freePorts(t, 3), nodes: make([]*engine.Engine, 3)}
+	return begin(&trio{t: t, peers: freePorts(t, 3)})
+}
+
+// startOutside does the same with a NATS cluster that is there already.
+func startOutside(t testing.TB, o natstest.Options) *trio {
+	t.Helper()
+	outside := natstest.Start(t, o)
+	return begin(&trio{t: t, outside: outside, credentials: outside.Credentials()})
+}
+
+func begin(c *trio) *trio {
+	c.t.Helper()
+	c.nodes = make([]*engine.Engine, 3)
 	for range 3 {
-		c.dirs = append(c.dirs, t.TempDir())
+		c.dirs = append(c.dirs, c.t.TempDir())
 	}
+	c.t.Cleanup(func() { c.stop(0, 1, 2) })
 	c.start(0, 1, 2)
-	t.Cleanup(func() { c.stop(0, 1, 2) })
 	return c
 }
 
@@ -150,9 +175,10 @@ func (c *content) all() map[string]string {
 	return maps.Clone(c.keys)
 }
 
-func TestAClusterHasOneContent(t *testing.T) {
+func TestAClusterHasOneContent(t *testing.T) { onBoth(t, testAClusterHasOneContent) }
+
+func testAClusterHasOneContent(t *testing.T, c *trio) {
 	ctx := t.Context()
-	c := startTrio(t)
 	contents := make([]*content, 3)
 	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
 
@@ -230,9 +256,10 @@ func TestAClusterHasOneContent(t *testing.T) {
 	}
 }
 
-func TestANodeComesBackWithWhatItMissed(t *testing.T) {
+func TestANodeComesBackWithWhatItMissed(t *testing.T) { onBoth(t, testANodeComesBackWithWhatItMissed) }
+
+func testANodeComesBackWithWhatItMissed(t *testing.T, c *trio) {
 	ctx := t.Context()
-	c := startTrio(t)
 	contents := make([]*content, 3)
 	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
 	contents[2].feed.Close()
@@ -395,7 +422,10 @@ func TestANodeComesBackToASmallDisk(t *testing.T) {
 }
 
 func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {
-	c := startTrio(t)
+	onBoth(t, testAKeyIsUsedOnceInTheWholeCluster)
+}
+
+func testAKeyIsUsedOnceInTheWholeCluster(t *testing.T, c *trio) {
 	once := make([]*engine.Once, 3)
 	c.each(func(i int, e *engine.Engine) {
 		var err error
@@ -433,8 +463,9 @@ func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {
 	}
 }
 
-func TestNodesTalk(t *testing.T) {
-	c := startTrio(t)
+func TestNodesTalk(t *testing.T) { onBoth(t, testNodesTalk) }
+
+func testNodesTalk(t *testing.T, c *trio) {
 	heard := make(chan string, 100)
 	c.each(func(i int, e *engine.Engine) {
 		e.Bus().Answer("question", func(_ engine.Run, data []byte) []byte { return fmt.Append(nil, i) })
