@@ -261,6 +261,9 @@ func onItsWay(err error) bool {
 	return errors.As(err, &api) && api.ErrorCode == 10164
 }
 
+// unsent says whether a write did not leave this node, since NATS cannot be reached.
+func unsent(err error) bool { return errors.Is(err, nats.ErrReconnectBufExceeded) }
+
 const onItsWayPause = 2 * time.Millisecond
 
 // write does one compare-and-set. The caller's cancellation does not interrupt
@@ -317,7 +320,7 @@ func (e *Engine) tries(ctx context.Context, do func(context.Context) error) erro
 	for wait := firstTry; ; wait = min(2*wait, lastTry) {
 		try, cancel := context.WithTimeout(ctx, wait)
 		err := do(try)
-		if !unanswered(err) || ctx.Err() != nil {
+		if !unanswered(err) && !unsent(err) || ctx.Err() != nil {
 			cancel()
 			return err
 		}

@@ -32,7 +32,8 @@ type Options struct {
 	Cluster *Cluster
 
 	// External uses the NATS of somebody else instead of a server of its own; with
-	// it neither Dir nor MaxBytes nor Cluster count. nil is none.
+	// it neither MaxBytes nor Cluster count, and Dir has nothing of the store, and must
+	// not have that of another kind of server. nil is none.
 	External *External
 
 	// Log takes what NATS has to say; nil discards it.
@@ -49,6 +50,7 @@ type Engine struct {
 	now     func() time.Time
 	storage jetstream.StorageType
 	folder  *folder // nil in memory
+	claimed *folder // the same with an external NATS, which has the store; else nil
 	temp    string  // to be removed at the end; "" on disk
 	limit   int64   // the most bytes that the store takes
 
@@ -63,7 +65,8 @@ type Engine struct {
 	guard    *guard
 	checked  bool // what was recovered is what guard knew of
 
-	pretended atomic.Int64 // space on the disk, for tests; negative = what it has
+	denied    atomic.Pointer[error] // what an external NATS did not allow first
+	pretended atomic.Int64          // space on the disk, for tests; negative = what it has
 
 	mu     sync.Mutex
 	once   *Once
@@ -208,11 +211,23 @@ func (e *Engine) connection(o Options) []nats.Option {
 	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(reconnectPause), nats.Name("hubbub " + e.node)}
 	switch {
 	case o.External == nil:
-		options = append(options, nats.InProcessServer(e.server), nats.Token(e.token))
+		return append(options, nats.InProcessServer(e.server), nats.Token(e.token))
 	case o.External.Credentials != "":
 		options = append(options, nats.UserCredentials(o.External.Credentials))
 	}
-	return options
+	if o.External.TLS != nil {
+		options = append(options, nats.Secure(o.External.TLS))
+	}
+	return append(options,
+		nats.PingInterval(routePing), nats.MaxPingsOutstanding(routePingsOut), // a server may vanish without a word
+		nats.IgnoreAuthErrorAbort(), // the credentials may be renewed
+		nats.ErrorHandler(e.heed),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				e.log.Warn("NATS is gone", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(c *nats.Conn) { e.log.Info("NATS is back", "at", c.ConnectedAddr()) }))
 }
 
 // makeStream opens a stream, and makes it if it is not there; what is there stays
@@ -229,6 +244,7 @@ func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig, own b
 		return stream, err
 	}
 	began := time.Now()
+	tell := began.Add(waiting)
 	try := func(do func(context.Context) (jetstream.Stream, error)) (jetstream.Stream, error) {
 		ctx, cancel := context.WithTimeout(ctx, streamTry)
 		defer cancel()
@@ -244,7 +260,14 @@ func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig, own b
 				continue
 			}
 		}
-		e.log.Debug("waiting for a stream", "stream", c.Name, "err", err)
+		if e.server == nil && (never(err) || e.refused() != nil) {
+			return nil, fmt.Errorf("NATS does not make the stream %s with %d replicas: %w; raise the limits of the account, or let its user do everything (cluster.nats.credentials)",
+				c.Name, c.Replicas, errors.Join(e.refused(), err))
+		}
+		if now := time.Now(); now.After(tell) {
+			tell = now.Add(waiting)
+			e.log.Warn("waiting for a stream", "stream", c.Name, "replicas", c.Replicas, "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("open stream %s: %w", c.Name, errors.Join(err, ctx.Err()))
@@ -366,8 +389,10 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.server.WaitForShutdown()
 		e.server = nil
 	}
-	if e.folder != nil {
-		e.folder.close()
+	for _, f := range []*folder{e.folder, e.claimed} {
+		if f != nil {
+			f.close()
+		}
 	}
 	if e.temp != "" {
 		err = errors.Join(err, os.RemoveAll(e.temp))
@@ -402,6 +427,9 @@ type mode struct {
 }
 
 var standalone = mode{"standalone", "hubbub standalone store, format 1\n", "a standalone server"}
+
+// external is for what a server keeps besides the store, which NATS has.
+var external = mode{"", "hubbub server on an external NATS, format 1\n", "a server on an external NATS"}
 
 func clustered(cluster, node string) mode {
 	return mode{
@@ -475,6 +503,12 @@ func (m mode) refuses(path, have string) error {
 	switch {
 	case have == standalone.marker:
 		return fmt.Errorf("%s has the store of a standalone server, and this is to be %s: copy it with `hubbub migrate`, or name an empty folder (--data)", path, m.what)
+	case have == external.marker || err == nil && m == external:
+		what := external.what
+		if err == nil {
+			what = clustered(cluster, node).what
+		}
+		return fmt.Errorf("%s is the folder of %s, and this is to be %s: name a folder of its own (--data)", path, what, m.what)
 	case err == nil && m == standalone:
 		return fmt.Errorf("%s has the store of %s; a standalone server needs a folder of its own (--data), and gets what the cluster has with `hubbub migrate`", path, clustered(cluster, node).what)
 	case err == nil:

@@ -266,8 +266,8 @@ func (f *Feed) Sync(ctx context.Context) error {
 	if f.stream == nil {
 		return nil
 	}
-	if !f.bucket.engine.bus.Majority() {
-		return ErrAlone
+	if err := f.bucket.engine.bus.alone(); err != nil {
+		return err
 	}
 	last, err := f.look(ctx)
 	if err != nil {
@@ -278,9 +278,6 @@ func (f *Feed) Sync(ctx context.Context) error {
 	}
 	return f.Wait(ctx, last)
 }
-
-// ErrAlone says that a node does not hear a majority of the nodes.
-var ErrAlone = errors.New("this node does not reach a majority of the cluster's nodes")
 
 // look joins the next question to the leader, and asks it if nobody does. One that
 // is under way already may have been answered before the caller came.
@@ -326,8 +323,8 @@ func (f *Feed) Fresh() error {
 	if err := f.failed.Load(); err != nil {
 		return *err
 	}
-	if !f.bucket.engine.bus.Majority() {
-		return ErrAlone
+	if err := f.bucket.engine.bus.alone(); err != nil {
+		return err
 	}
 	if age := f.behind(); age > stale {
 		return fmt.Errorf("%s was last seen whole %v ago", f.bucket.name, age.Round(time.Second))

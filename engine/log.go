@@ -58,6 +58,9 @@ func (l *serverLog) complain(level slog.Level, text string) {
 	}
 	l.mu.Lock()
 	l.latest = text
+	if _, why, is := strings.Cut(text, "TLS route handshake error: "); is && l.refusal == "" {
+		l.refusal = "no connection to a node: " + strings.TrimSpace(why) + "; all nodes must have certificates that are good (cluster.tls), or the same secret"
+	}
 	if !l.started && has(final) {
 		l.damage = append(l.damage, strings.TrimSpace(text))
 	}

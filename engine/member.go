@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -208,10 +209,20 @@ func (b *Bus) first() bool {
 // more than half of the cluster. Of a cluster of unknown size, as with an external
 // NATS, it says whether that can be reached.
 func (b *Bus) Majority() bool {
-	if b.engine.nodes == 0 {
-		return b.conn.IsConnected()
+	return b.alone() == nil
+}
+
+// alone is nil with a majority, or says what is missing.
+func (b *Bus) alone() error {
+	switch {
+	case b.engine.nodes == 0 && b.conn.IsConnected() && b.engine.conn.IsConnected():
+		return nil
+	case b.engine.nodes == 0:
+		return errors.New("NATS cannot be reached; the log says why, and cluster.nats.url where it should be")
+	case 2*(len(b.Members())+1) > b.engine.nodes:
+		return nil
 	}
-	return 2*(len(b.Members())+1) > b.engine.nodes
+	return errors.New("this node does not reach a majority of the cluster's nodes")
 }
 
 // meet waits until a majority hears this node, and finds out whether it may be one

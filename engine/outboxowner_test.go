@@ -14,16 +14,6 @@ import (
 	"hubbub/engine"
 )
 
-// eventually waits until something holds.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it did not come to be that %s", what)
-		}
-	}
-}
-
 // lossless are options that refuse to lose anything.
 func lossless(t testing.TB) engine.OutboxOptions {
 	return engine.OutboxOptions{Dropped: func(reader string, records int, why engine.DropReason) {
@@ -89,14 +79,14 @@ func TestTheOutboxOfANodeThatIsGoneIsTakenOver(t *testing.T) {
 	}
 	c.stop(0)
 	orphansOf := func(i int) (orphans []string) {
-		eventually(t, "it is known whose outbox nobody has", func() bool {
+		eventually(t, 30*time.Second, "it is known whose outbox nobody has", func() bool {
 			var err error
 			orphans, err = c.nodes[i].Orphans(t.Context())
 			return err == nil
 		})
 		return orphans
 	}
-	eventually(t, "b is to deliver for a", func() bool { return slices.Equal(orphansOf(1), []string{"a"}) })
+	eventually(t, 30*time.Second, "b is to deliver for a", func() bool { return slices.Equal(orphansOf(1), []string{"a"}) })
 	if orphans := orphansOf(2); len(orphans) > 0 {
 		t.Errorf("c is to deliver for %v as well", orphans)
 	}
@@ -149,7 +139,7 @@ func TestANodeTakesItsOutboxBack(t *testing.T) {
 	if err := engine.Compact(heir); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "b has delivered all that it knows of", func() bool { return len(heir.Backlog()) == 0 })
+	eventually(t, 30*time.Second, "b has delivered all that it knows of", func() bool { return len(heir.Backlog()) == 0 })
 	seen := map[string]bool{}
 	for !seen["14"] {
 		for _, n := range take(t, mine, 1) {

@@ -1,0 +1,193 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"time"
+
+	"hubbub/engine"
+	"hubbub/engine/natstest"
+)
+
+// writers write through nodes, each keys of its own, until the end of the test, and
+// remember what was acknowledged.
+type writers struct {
+	mu    sync.Mutex
+	acked map[string]string
+	last  []time.Time // by node: when the latest write began that was acknowledged
+}
+
+// write has each node that is on write without rest until stop is called.
+func (c *trio) write() (w *writers, stop func()) {
+	w = &writers{acked: map[string]string{}, last: make([]time.Time, len(c.nodes))}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	for i, e := range c.nodes {
+		b := bucket(c.t, e)
+		done.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				began, key := time.Now(), fmt.Sprintf("w%d-%d", i, n)
+				if _, err := b.Create(ctx, key, []byte("v")); err == nil {
+					w.mu.Lock()
+					w.acked[key], w.last[i] = "v", began
+					w.mu.Unlock()
+				}
+			}
+		})
+	}
+	stop = sync.OnceFunc(func() {
+		cancel()
+		done.Wait()
+	})
+	c.t.Cleanup(stop)
+	return w, stop
+}
+
+// resumed says whether each of some nodes took a write that began after a moment.
+func (w *writers) resumed(after time.Time, nodes ...int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, i := range nodes {
+		if !w.last[i].After(after) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds wants all that was acknowledged to be what a node has.
+func (w *writers) holds(t *testing.T, i int, c *content) {
+	t.Helper()
+	if err := c.feed.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	have := c.all()
+	for key := range w.acked {
+		if have[key] != "v" {
+			t.Fatalf("node %d lacks %s, which was acknowledged", i, key)
+		}
+	}
+}
+
+// eventually polls for what must come.
+func eventually(t *testing.T, within time.Duration, what string, is func() bool) (took time.Duration) {
+	t.Helper()
+	began := time.Now()
+	for !is() {
+		if time.Since(began) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(began)
+}
+
+// talks has node from say something until node to has heard it.
+func (c *trio) talks(t *testing.T, from, to int) (took time.Duration) {
+	t.Helper()
+	heard := make(chan struct{}, 1<<10)
+	s, err := c.nodes[to].Bus().Subscribe("talk", func(engine.Run, []byte) []byte {
+		heard <- struct{}{}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	return eventually(t, 10*time.Second, fmt.Sprintf("node %d hears node %d", to, from), func() bool {
+		_ = c.nodes[from].Bus().Publish("talk", nil)
+		select {
+		case <-heard:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// The server that leads ends, or hangs and comes back: nodes write and talk on.
+func TestAnExternalNATSLosesItsLeader(t *testing.T) {
+	for _, fault := range []struct {
+		name        string
+		begin, mend func(*natstest.Cluster, int)
+	}{
+		{"killed", func(c *natstest.Cluster, i int) { c.Kill(i) }, func(c *natstest.Cluster, i int) { c.Start(i) }},
+		{"frozen", func(c *natstest.Cluster, i int) { c.Freeze(i) }, func(c *natstest.Cluster, i int) { c.Thaw(i) }},
+	} {
+		t.Run(fault.name, func(t *testing.T) {
+			c := startOutside(t, natstest.Options{})
+			contents := make([]*content, 3)
+			c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
+			w, stop := c.write()
+			eventually(t, 10*time.Second, "all nodes write", func() bool { return w.resumed(time.Time{}, 0, 1, 2) })
+
+			leader, began := c.outside.Leader("KV_"+engine.ResourcesBucket), time.Now()
+			fault.begin(c.outside, leader)
+			for i := range 3 {
+				t.Logf("node %d hears node %d after %v", (i+1)%3, i, c.talks(t, i, (i+1)%3))
+			}
+			eventually(t, 30*time.Second, "all nodes write again", func() bool { return w.resumed(began, 0, 1, 2) })
+			t.Logf("all nodes write again after %v", time.Since(began))
+			for i, k := range contents {
+				eventually(t, 10*time.Second, fmt.Sprintf("node %d is fresh", i), func() bool { return k.feed.Fresh() == nil })
+			}
+			fault.mend(c.outside, leader)
+			stop()
+			for i, k := range contents {
+				w.holds(t, i, k)
+			}
+		})
+	}
+}
+
+// A server whose way to NATS is cut says that it is not ready, and has what it
+// missed when the way is there again.
+func TestAWayToNATSIsCut(t *testing.T) {
+	for _, cut := range []struct {
+		name  string
+		begin func(*natstest.Wire)
+	}{{"broken", (*natstest.Wire).Break}, {"silent", (*natstest.Wire).Silence}} {
+		t.Run(cut.name, func(t *testing.T) {
+			outside := natstest.Start(t, natstest.Options{})
+			credentials := outside.Credentials()
+			wire := natstest.NewWire(t, outside.URL(2)[len("nats://"):])
+			near := opened(t, engine.Options{External: &engine.External{URL: outside.URL(0, 1), Credentials: credentials, Node: "near"}})
+			far := opened(t, engine.Options{External: &engine.External{URL: "nats://" + wire.Address, Credentials: credentials, Node: "far"}})
+			here := bucket(t, near)
+			there := follow(t, far)
+			if err := there.feed.Fresh(); err != nil {
+				t.Fatal(err)
+			}
+			cut.begin(wire)
+			want := map[string]string{}
+			for n := range 20 {
+				want[fmt.Sprint("k", n)] = "v"
+				if _, err := here.Create(t.Context(), fmt.Sprint("k", n), []byte("v")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Logf("not ready after %v", eventually(t, 10*time.Second, "it is not ready", func() bool { return there.feed.Fresh() != nil }))
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			if err := there.feed.Sync(ctx); err == nil {
+				t.Error("it says that it has everything")
+			}
+			cancel()
+			wire.Mend()
+			t.Logf("ready after %v", eventually(t, 20*time.Second, "it is ready", func() bool { return there.feed.Fresh() == nil }))
+			if err := there.feed.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if have := there.all(); !maps.Equal(have, want) {
+				t.Errorf("it has %v, want %v", have, want)
+			}
+			if _, err := bucket(t, far).Create(t.Context(), "back", []byte("v")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
