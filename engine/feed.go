@@ -206,18 +206,30 @@ func (f *Feed) Close() {
 	f.done.Wait()
 }
 
-// ask is the last revision of the bucket, as its leader has it.
+// ask is the last revision of the bucket, as its leader has it. Of a cluster whose
+// nodes are not ours the answer counts only if the leader is sure to be one.
 func (f *Feed) ask(ctx context.Context) (uint64, error) {
-	var info *jetstream.StreamInfo
-	err := f.bucket.engine.tries(ctx, func(ctx context.Context) (err error) {
-		info, err = f.stream.Info(ctx)
-		return err
-	})
-	if err != nil {
-		return 0, err
+	for {
+		var info *jetstream.StreamInfo
+		err := f.bucket.engine.tries(ctx, func(ctx context.Context) (err error) {
+			info, err = f.stream.Info(ctx)
+			return err
+		})
+		switch {
+		case err != nil:
+			return 0, err
+		case f.bucket.engine.nodes > 0 || leads(info.Cluster):
+			return info.State.LastSeq, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the leader of %s in NATS does not hear a majority of the replicas: %w", f.bucket.name, ctx.Err())
+		case <-time.After(askPause):
+		}
 	}
-	return info.State.LastSeq, nil
 }
+
+const askPause = 50 * time.Millisecond
 
 func (f *Feed) advance(to uint64) {
 	f.mu.Lock()

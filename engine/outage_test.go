@@ -145,6 +145,39 @@ func TestAnExternalNATSLosesItsLeader(t *testing.T) {
 	}
 }
 
+// A leader that is cut off from the other servers of NATS, but not from ours, is
+// not believed when it says that there is nothing new.
+func TestALeaderThatIsCutOffIsNotBelieved(t *testing.T) {
+	outside := natstest.Start(t, natstest.Options{})
+	credentials := outside.Credentials()
+	node := func(name string, servers ...int) *engine.Engine {
+		return opened(t, engine.Options{External: &engine.External{URL: outside.URL(servers...), Credentials: credentials, Node: name}})
+	}
+	bucket(t, node("maker"))
+	leader := outside.Leader("KV_" + engine.ResourcesBucket)
+	here := bucket(t, node("near", (leader+1)%3, (leader+2)%3))
+	far := follow(t, node("far", leader))
+
+	outside.Isolate(leader, true)
+	eventually(t, 40*time.Second, "a write without the leader", func() bool {
+		_, err := here.Create(t.Context(), "new", []byte("v"))
+		return err == nil
+	})
+	eventually(t, 20*time.Second, "it is not ready", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := far.feed.Sync(ctx); err == nil && far.all()["new"] != "v" {
+			t.Fatal("it says that it has everything, and lacks what was acknowledged")
+		}
+		return far.feed.Fresh() != nil
+	})
+	outside.Isolate(leader, false)
+	t.Logf("ready after %v", eventually(t, 30*time.Second, "it is ready", func() bool { return far.feed.Fresh() == nil }))
+	if err := far.feed.Sync(t.Context()); err != nil || far.all()["new"] != "v" {
+		t.Errorf("it has %v, %v", far.all(), err)
+	}
+}
+
 // A server whose way to NATS is cut says that it is not ready, and has what it
 // missed when the way is there again.
 func TestAWayToNATSIsCut(t *testing.T) {
