@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"hubbub/engine"
 )
 
 // problems is what is wrong with the settings taken together. where says from
@@ -137,9 +139,15 @@ func Check(m Mode, from Sources, now time.Time) (Loaded, error) {
 				problems = append(problems, Problem{l.where["cluster.secret_file"], err.Error()})
 			}
 		}
-		if k.TLS.Cert != "" && k.TLS.Key != "" && k.TLS.CA != "" {
-			if _, err := k.certificates(); err != nil {
+		if (k.TLS.Cert == "") == (k.TLS.Key == "") {
+			if _, err := k.certificates(now); err != nil {
 				problems = append(problems, Problem{l.where["cluster.tls"], err.Error()})
+			}
+		}
+		if k.NATS.URL != "" && k.NATS.Credentials != "" {
+			x := engine.External{URL: "nats://address:4222", Credentials: k.NATS.Credentials} // of which something is said above
+			if err := x.Check(); err != nil {
+				problems = append(problems, Problem{l.where["cluster.nats.credentials"], err.Error()})
 			}
 		}
 	}

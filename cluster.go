@@ -32,15 +32,18 @@ type ClusterConfig struct {
 	SecretFile string
 	TLS        ClusterTLS
 
-	NATS NATS // somebody else's, in place of Listen, Peers, SecretFile and TLS
+	// Somebody else's, in place of Listen, Peers and SecretFile. TLS is then for the
+	// way to it.
+	NATS NATS
 }
 
-// ClusterTLS names the files of a node, in PEM; all three or none.
+// ClusterTLS names the files of a node, in PEM; all three or none. With NATS CA may be
+// alone, if that wants no certificate, or missing, if the system knows the authority.
 type ClusterTLS struct{ Cert, Key, CA string }
 
 // NATS is a NATS cluster with JetStream that somebody else runs.
 type NATS struct {
-	URL         string // nats://host:port, several with commas between
+	URL         string // nats://host:port or tls://host:port, several with commas between
 	Credentials string // path of a .creds file; "" = none
 }
 
@@ -79,19 +82,19 @@ func clusterSettings() []Setting {
 			Help: "What all nodes share and nobody else knows, 32 characters or more; `openssl rand -hex 32` makes one.",
 			set:  text(func(c *Config) *string { return &c.cluster().SecretFile })},
 		{Key: "cluster.tls.cert", Form: "FILE", path: true,
-			Help: "Certificate of this node in PEM, in place of a secret.",
+			Help: "Certificate of this node in PEM, in place of a secret; with cluster.nats what it shows that, if it asks.",
 			set:  text(func(c *Config) *string { return &c.cluster().TLS.Cert })},
 		{Key: "cluster.tls.key", Form: "FILE", path: true,
 			Help: "Private key in PEM of the certificate.",
 			set:  text(func(c *Config) *string { return &c.cluster().TLS.Key })},
 		{Key: "cluster.tls.ca", Form: "FILE", path: true,
-			Help: "Authority in PEM that all nodes' certificates are of, and nobody else's.",
+			Help: "Authority in PEM that all nodes' certificates are of, and nobody else's; with cluster.nats that of its servers, by default the system's.",
 			set:  text(func(c *Config) *string { return &c.cluster().TLS.CA })},
 		{Key: "cluster.nats.url", Form: "URL,...",
-			Help: "A NATS cluster with JetStream that is there already, in place of listen, peers and secret.",
+			Help: "A NATS cluster with JetStream that is there already, nats:// or tls://, in place of listen, peers and secret.",
 			set:  text(func(c *Config) *string { return &c.cluster().NATS.URL })},
 		{Key: "cluster.nats.credentials", Form: "FILE", path: true,
-			Help: "Credentials for it.",
+			Help: "Credentials for it, a .creds file; read again at each connection.",
 			set:  text(func(c *Config) *string { return &c.cluster().NATS.Credentials })},
 	}
 }
@@ -127,10 +130,16 @@ func (c *ClusterConfig) problems(data string, refuse func(key, format string, ar
 	certificates := []string{c.TLS.Cert, c.TLS.Key, c.TLS.CA}
 	given := 3 - len(slices.DeleteFunc(slices.Clone(certificates), func(s string) bool { return s != "" }))
 	switch {
-	case c.NATS.URL != "" && (len(c.Peers) > 0 || c.SecretFile != "" || given > 0):
+	case c.NATS.URL == "" && c.NATS != NATS{}:
+		refuse("cluster.nats", "cluster.nats has no address; write `url: \"nats://nats-1:4222,nats-2:4222\"`")
+	case c.NATS.URL != "" && (len(c.Peers) > 0 || c.SecretFile != ""):
 		refuse("cluster.nats.url", "cluster.nats is for a NATS that is there already, and cluster.peers with a secret or certificates is for one of its own; keep one of them")
+	case c.NATS.URL != "" && (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		refuse("cluster.tls", "cluster.tls needs cert and key, or neither of them")
 	case c.NATS.URL != "":
-		return
+		if err := (&engine.External{URL: c.NATS.URL}).Check(); err != nil {
+			refuse("cluster.nats.url", "%v", err)
+		}
 	case data == Memory:
 		refuse("data", "a node of a cluster keeps what it has acknowledged; write a folder in place of :memory:")
 	case len(c.Peers) < engine.Least:
@@ -160,38 +169,59 @@ func (c *ClusterConfig) secret() ([]byte, error) {
 	return b, nil
 }
 
-// certificates are the node's own, for both ends of a connection between nodes.
-func (c *ClusterConfig) certificates() (*tls.Config, error) {
-	pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-	if err != nil {
-		return nil, fmt.Errorf("cluster.tls: %w", err)
+// certificates are the node's own, for both ends of a connection between nodes, or
+// for this end of one to NATS; the node's is read again for each. nil if none are
+// given.
+func (c *ClusterConfig) certificates(now time.Time) (*tls.Config, error) {
+	if c.TLS == (ClusterTLS{}) {
+		return nil, nil
 	}
-	b, err := os.ReadFile(c.TLS.CA)
-	if err != nil {
-		return nil, fmt.Errorf("cluster.tls.ca %s cannot be read: %w", c.TLS.CA, unwrapPath(err))
+	config := &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12}
+	if c.TLS.Cert != "" {
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
+			if err != nil {
+				return nil, fmt.Errorf("cluster.tls: %w", err)
+			}
+			return &pair, nil
+		}
+		pair, err := load()
+		if err != nil {
+			return nil, err
+		}
+		if now.After(pair.Leaf.NotAfter) {
+			return nil, fmt.Errorf("cluster.tls.cert %s expired on %s; renew it", c.TLS.Cert, pair.Leaf.NotAfter.Format(time.DateOnly))
+		}
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return load() }
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
 	}
-	authority := x509.NewCertPool()
-	if !authority.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("cluster.tls.ca %s has no certificate in PEM", c.TLS.CA)
+	if c.TLS.CA != "" {
+		b, err := os.ReadFile(c.TLS.CA)
+		if err != nil {
+			return nil, fmt.Errorf("cluster.tls.ca %s cannot be read: %w", c.TLS.CA, unwrapPath(err))
+		}
+		authority := x509.NewCertPool()
+		if !authority.AppendCertsFromPEM(b) {
+			return nil, fmt.Errorf("cluster.tls.ca %s has no certificate in PEM", c.TLS.CA)
+		}
+		config.RootCAs, config.ClientCAs = authority, authority
 	}
-	return &tls.Config{
-		Certificates: []tls.Certificate{pair}, RootCAs: authority, ClientCAs: authority,
-		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS12,
-	}, nil
+	return config, nil
 }
 
 // join has the store be one of a cluster.
 func (c *ClusterConfig) join(o *engine.Options) error {
+	certificates, err := c.certificates(time.Now())
+	if err != nil {
+		return err
+	}
 	if c.NATS.URL != "" {
-		o.External = &engine.External{URL: c.NATS.URL, Credentials: c.NATS.Credentials, Node: c.Node}
+		o.External = &engine.External{URL: c.NATS.URL, Credentials: c.NATS.Credentials, TLS: certificates, Node: c.Node}
 		return nil
 	}
-	o.Cluster = &engine.Cluster{Name: c.Name, Node: c.Node, Listen: c.Listen, Advertise: c.Advertise, Peers: c.Peers}
-	var err error
+	o.Cluster = &engine.Cluster{Name: c.Name, Node: c.Node, Listen: c.Listen, Advertise: c.Advertise, Peers: c.Peers, TLS: certificates}
 	if c.SecretFile != "" {
 		o.Cluster.Secret, err = c.secret()
-	} else {
-		o.Cluster.TLS, err = c.certificates()
 	}
 	return err
 }

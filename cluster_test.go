@@ -233,6 +233,9 @@ func TestAClusterThatCannotBeIsRefused(t *testing.T) {
 		{"both", ClusterConfig{Node: "a", Peers: three, SecretFile: "s", TLS: ClusterTLS{"c", "k", "a"}}, "keep one"},
 		{"half", ClusterConfig{Node: "a", Peers: three, TLS: ClusterTLS{Cert: "c"}}, "all of"},
 		{"NATS and peers", ClusterConfig{Node: "a", Peers: three, NATS: NATS{URL: "nats://127.0.0.1:4222"}}, "keep one"},
+		{"NATS without an address", ClusterConfig{Node: "a", NATS: NATS{Credentials: "x.creds"}}, "url:"},
+		{"no URL of NATS", ClusterConfig{Node: "a", NATS: NATS{URL: "nats-1:4222"}}, "nats://HOST:PORT"},
+		{"a certificate without its key", ClusterConfig{Node: "a", NATS: NATS{URL: "tls://nats-1:4222"}, TLS: ClusterTLS{Cert: "c"}}, "cert and key"},
 	} {
 		problems := Config{Cluster: &c.of}.filled().problems(func(string) string { return "" })
 		if !slices.ContainsFunc(problems, func(p Problem) bool { return strings.Contains(p.What, c.want) }) {
