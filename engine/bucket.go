@@ -105,7 +105,7 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 	if err != nil {
 		return fmt.Errorf("load %s: %w", b.name, err)
 	}
-	defer watcher.Stop()
+	defer stopWatching(watcher)
 	timer := time.NewTimer(stalled)
 	defer timer.Stop()
 	var got uint64
@@ -133,6 +133,14 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 				return err
 			}
 		}
+	}
+}
+
+// stopWatching ends a watcher, and what it has not handed out: a goroutine of the
+// client library would wait for ever to do so.
+func stopWatching(w jetstream.KeyWatcher) {
+	_ = w.Stop() // of a closed connection
+	for range w.Updates() {
 	}
 }
 

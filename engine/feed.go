@@ -106,7 +106,7 @@ func (f *Feed) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer watcher.Stop()
+	defer stopWatching(watcher)
 	entries := map[string]Entry{}
 	put := func(c Change) error {
 		if c.Gone {
