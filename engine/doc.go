@@ -12,6 +12,9 @@
 // for the rest: past them the oldest are dropped, and every dropped record is
 // counted.
 //
+// Bucket.Snapshot, Once.All and Engine.EachUndelivered read everything, for a move
+// to another store.
+//
 // A store that is locked by another process, that is damaged, or that belongs
 // to another mode is refused by Open with an error that says what to do. See
 // plan.go for everything that is stored, guard.go for how damage is noticed.

@@ -451,6 +451,18 @@ func Exists(path string) bool {
 	return false
 }
 
+// ClusterOf is the cluster and node whose store a data folder has; ok is false if
+// it has none of a cluster.
+func ClusterOf(path string) (cluster, node string, ok bool) {
+	marker, _ := os.ReadFile(filepath.Join(path, modeFile)) // without one it is of none
+	return clusterIn(string(marker))
+}
+
+func clusterIn(marker string) (cluster, node string, ok bool) {
+	_, err := fmt.Sscanf(marker, "hubbub cluster %s node %s store, format 1\n", &cluster, &node)
+	return cluster, node, err == nil
+}
+
 func openFolder(path string, m mode) (_ *folder, err error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w; name a folder that can be written (--data)", err)
@@ -498,20 +510,19 @@ func openFolder(path string, m mode) (_ *folder, err error) {
 
 // refuses says why a folder with another marker cannot be used, and what to do.
 func (m mode) refuses(path, have string) error {
-	var cluster, node string
-	_, err := fmt.Sscanf(have, "hubbub cluster %s node %s store, format 1\n", &cluster, &node)
+	cluster, node, ofCluster := clusterIn(have)
 	switch {
 	case have == standalone.marker:
 		return fmt.Errorf("%s has the store of a standalone server, and this is to be %s: copy it with `hubbub migrate`, or name an empty folder (--data)", path, m.what)
-	case have == external.marker || err == nil && m == external:
+	case have == external.marker || ofCluster && m == external:
 		what := external.what
-		if err == nil {
+		if ofCluster {
 			what = clustered(cluster, node).what
 		}
 		return fmt.Errorf("%s is the folder of %s, and this is to be %s: name a folder of its own (--data)", path, what, m.what)
-	case err == nil && m == standalone:
+	case ofCluster && m == standalone:
 		return fmt.Errorf("%s has the store of %s; a standalone server needs a folder of its own (--data), and gets what the cluster has with `hubbub migrate`", path, clustered(cluster, node).what)
-	case err == nil:
+	case ofCluster:
 		return fmt.Errorf("%s has the store of %s, and this is to be %s: name the folder of that node, or an empty one (--data)", path, clustered(cluster, node).what, m.what)
 	}
 	return fmt.Errorf("%s is not a store that this version can open: its MODE file says %q, expected %q", path, have, m.marker)

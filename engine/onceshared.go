@@ -14,13 +14,16 @@ import (
 
 // In a cluster a used key is a key of a bucket, that goes when its time is over:
 // of all nodes that would make it one succeeds. Its value says which try it was,
-// so that a node that did not hear of its success can find out.
+// so that a node that did not hear of its success can find out, and until when it
+// must be remembered.
 
 const (
 	// markPause is before another try, and markTry how long one may take: the store
 	// answers in a millisecond, or not at all until there is a leader.
 	markPause = 100 * time.Millisecond
 	markTry   = 2 * time.Second
+
+	tryBytes = 8 + 8 + 8 // of the value: run of the node, number of the try, seconds of Unix time
 )
 
 // attempt is a use of a key that may have been written, and nobody had.
@@ -43,9 +46,10 @@ func (o *Once) openShared(ctx context.Context) (err error) {
 // useShared is Use in a cluster. It goes on trying until ctx ends.
 func (o *Once) useShared(ctx context.Context, key string, until time.Time) error {
 	e := o.engine
-	a := attempt{hex.EncodeToString([]byte(key)), make([]byte, 16), until}
+	a := attempt{hex.EncodeToString([]byte(key)), make([]byte, tryBytes), until}
 	binary.BigEndian.PutUint64(a.value, uint64(e.bus.run))
 	binary.BigEndian.PutUint64(a.value[8:], o.tries.Add(1))
+	binary.BigEndian.PutUint64(a.value[16:], uint64(until.Unix()))
 	// Whole seconds, one at least; one on top, since the time is measured elsewhere.
 	ttl := max(until.Sub(e.now())+afterwards, time.Second).Truncate(time.Second) + time.Second
 	var trouble error
