@@ -17,7 +17,7 @@ import (
 var floors = [][]string{
 	{"hubbub/cmd/hubbub"},
 	{"hubbub"},
-	{"hubbub/control", "hubbub/hub", "hubbub/chatlog"},
+	{"hubbub/control", "hubbub/hub", "hubbub/chatlog", "hubbub/archive"},
 	{"hubbub/registry", "hubbub/review", "hubbub/cloudwatch", "hubbub/chattoken", "hubbub/iam", "hubbub/socket"},
 	{"hubbub/engine", "hubbub/engine/natstest", "hubbub/sigv4", "hubbub/quota"},
 	{"hubbub/ivschat"},
@@ -29,6 +29,7 @@ var importers = map[string][]string{
 	"hubbub/hub":        {"hubbub"},
 	"hubbub/chatlog":    {"hubbub", "hubbub/cmd/hubbub"}, // the command reads logs back
 	"hubbub/cloudwatch": {"hubbub"},
+	"hubbub/archive":    {"hubbub"},
 	"hubbub":            {"hubbub/cmd/hubbub"},
 
 	"hubbub/engine/natstest": {}, // it is for tests

@@ -116,6 +116,24 @@ func (l *Log) Add(r ivschat.Record) {
 	}
 }
 
+// Restore takes a batch that another store's outbox had for these readers: it is in
+// the outbox when Restore returns nil, and delivered from there.
+func (l *Log) Restore(ctx context.Context, readers []string, records int, batch []byte) error {
+	key, err := Key(readers)
+	if err != nil {
+		return err
+	}
+	if err := l.outbox.Append(ctx, key, records, batch); err != nil {
+		return err
+	}
+	for _, r := range readers {
+		if arn, ok := configurationOf(r); ok {
+			l.deliver(arn, nil)
+		}
+	}
+	return nil
+}
+
 // OutboxDropped is to be called when the outbox drops records past its bounds.
 func (l *Log) OutboxDropped(_ string, records int, why engine.DropReason) {
 	l.drop(records, dropReason(why))

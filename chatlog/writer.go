@@ -2,6 +2,7 @@ package chatlog
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -218,6 +219,25 @@ func Readers(key string) []string {
 		readers = append(readers, key[:dot]+id)
 	}
 	return readers
+}
+
+// Key is the key of a batch that these readers get, and no others: the reverse of
+// Readers.
+func Key(readers []string) (string, error) {
+	if len(readers) == 0 {
+		return "", errors.New("a batch that nobody reads")
+	}
+	scope := readers[0][:strings.LastIndex(readers[0], ".")+1]
+	ids := make([]string, len(readers))
+	for i, r := range readers {
+		id, same := strings.CutPrefix(r, scope)
+		if _, ok := configurationOf(r); !ok || !same {
+			return "", fmt.Errorf("%q are not logging configurations of one account and region", readers)
+		}
+		ids[i] = id
+	}
+	slices.Sort(ids)
+	return scope + strings.Join(ids, between), nil
 }
 
 // configurationOf is the configuration that reads under a name.

@@ -24,23 +24,23 @@ type cursors struct{ key []byte }
 // cursorKey is the key's place in engine.KeysBucket.
 const cursorKey = "list_cursors"
 
-func openCursors(ctx context.Context, keys *engine.Bucket) (cursors, error) {
+func openCursors(ctx context.Context, keys *engine.Bucket) (*cursors, error) {
 	e, err := keys.Get(ctx, cursorKey)
 	if errors.Is(err, engine.ErrNotFound) {
 		key := make([]byte, sha256.Size)
 		rand.Read(key) // never fails: the program ends instead
 		if _, err := keys.Create(ctx, cursorKey, key); err != nil && !errors.Is(err, engine.ErrExists) {
-			return cursors{}, fmt.Errorf("store the key of list cursors: %w", err)
+			return nil, fmt.Errorf("store the key of list cursors: %w", err)
 		}
 		e, err = keys.Get(ctx, cursorKey)
 	}
 	if err != nil {
-		return cursors{}, fmt.Errorf("read the key of list cursors: %w", err)
+		return nil, fmt.Errorf("read the key of list cursors: %w", err)
 	}
 	if len(e.Value) < sha256.Size {
-		return cursors{}, errors.New("the key of list cursors is too short; restore the data folder from a backup")
+		return nil, errors.New("the key of list cursors is too short; restore the data folder from a backup")
 	}
-	return cursors{e.Value}, nil
+	return &cursors{e.Value}, nil
 }
 
 // listOf names a list: the operation, the account and region, and its filters.
@@ -52,7 +52,7 @@ func listOf(o ivschat.Operation, s ivschat.Scope, filters ...string) []byte {
 	return name
 }
 
-func (c cursors) mac(place, list []byte) []byte {
+func (c *cursors) mac(place, list []byte) []byte {
 	h := hmac.New(sha256.New, c.key)
 	fmt.Fprintf(h, "%d:", len(place))
 	h.Write(place)
@@ -60,7 +60,7 @@ func (c cursors) mac(place, list []byte) []byte {
 	return h.Sum(nil)
 }
 
-func (c cursors) seal(p position, list []byte) string {
+func (c *cursors) seal(p position, list []byte) string {
 	place, err := json.Marshal(p)
 	if err != nil { // an ARN and a time are JSON
 		panic(err)
@@ -69,7 +69,7 @@ func (c cursors) seal(p position, list []byte) string {
 }
 
 // open returns the place, nil for the first page ("").
-func (c cursors) open(token string, list []byte) (*position, error) {
+func (c *cursors) open(token string, list []byte) (*position, error) {
 	if token == "" {
 		return nil, nil
 	}

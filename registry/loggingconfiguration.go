@@ -216,7 +216,7 @@ func (g *Registry) beginDeletion(arn ivschat.ARN) (revision uint64, err error) {
 // CheckListLoggingConfigurations is the Validation of a nextToken that is not of
 // the list.
 func (g *Registry) CheckListLoggingConfigurations(s ivschat.Scope, r *ivschat.ListLoggingConfigurationsRequest) error {
-	_, err := g.cursors.open(text(r.NextToken), listOf(ivschat.OpListLoggingConfigurations, s))
+	_, err := g.cursors.Load().open(text(r.NextToken), listOf(ivschat.OpListLoggingConfigurations, s))
 	return err
 }
 
@@ -225,7 +225,7 @@ func (g *Registry) CheckListLoggingConfigurations(s ivschat.Scope, r *ivschat.Li
 // list. Source: spec control-plane 8.3, 7.
 func (g *Registry) ListLoggingConfigurations(s ivschat.Scope, r *ivschat.ListLoggingConfigurationsRequest) (*ivschat.ListLoggingConfigurationsResponse, error) {
 	list := listOf(ivschat.OpListLoggingConfigurations, s)
-	after, err := g.cursors.open(text(r.NextToken), list)
+	after, err := g.cursors.Load().open(text(r.NextToken), list)
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,7 @@ func (g *Registry) ListLoggingConfigurations(s ivschat.Scope, r *ivschat.ListLog
 	}
 	if more {
 		last := page[len(page)-1]
-		out.NextToken = g.cursors.seal(position{last.UpdateTime, last.ARN}, list)
+		out.NextToken = g.cursors.Load().seal(position{last.UpdateTime, last.ARN}, list)
 	}
 	return out, nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -47,9 +48,10 @@ type Registry struct {
 	changed       func(ivschat.ARN)
 	log           *slog.Logger
 	now           func() time.Time
-	cursors       cursors
+	cursors       atomic.Pointer[cursors]
 
 	bucket *engine.Bucket
+	keys   *engine.Bucket
 	feed   *engine.Feed
 
 	mu             sync.RWMutex
@@ -93,11 +95,10 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	if g.bucket, err = o.Engine.Bucket(ctx, engine.ResourcesBucket); err != nil {
 		return nil, err
 	}
-	keys, err := o.Engine.Bucket(ctx, engine.KeysBucket)
-	if err != nil {
+	if g.keys, err = o.Engine.Bucket(ctx, engine.KeysBucket); err != nil {
 		return nil, err
 	}
-	if g.cursors, err = openCursors(ctx, keys); err != nil {
+	if err := g.ReloadKeys(ctx); err != nil {
 		return nil, err
 	}
 	loading := true
@@ -115,6 +116,17 @@ func Open(ctx context.Context, o Options) (*Registry, error) {
 	loading = false
 	g.feed.Start()
 	return g, nil
+}
+
+// ReloadKeys takes over the key of nextTokens from the store, after another was put
+// there.
+func (g *Registry) ReloadKeys(ctx context.Context) error {
+	cursors, err := openCursors(ctx, g.keys)
+	if err != nil {
+		return err
+	}
+	g.cursors.Store(cursors)
+	return nil
 }
 
 // Close ends the following of other nodes.

@@ -257,7 +257,7 @@ func (g *Registry) CheckListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) 
 		return nil
 	}
 	list, _, _, _ := listOfRooms(s, r)
-	_, err := g.cursors.open(*r.NextToken, list)
+	_, err := g.cursors.Load().open(*r.NextToken, list)
 	return err
 }
 
@@ -266,7 +266,7 @@ func (g *Registry) CheckListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) 
 // unknown logging configuration. Source: spec control-plane 6.5, 7.
 func (g *Registry) ListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (*ivschat.ListRoomsResponse, error) {
 	list, name, uri, configuration := listOfRooms(s, r)
-	after, err := g.cursors.open(text(r.NextToken), list)
+	after, err := g.cursors.Load().open(text(r.NextToken), list)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +292,7 @@ func (g *Registry) ListRooms(s ivschat.Scope, r *ivschat.ListRoomsRequest) (*ivs
 	}
 	if more {
 		last := page[len(page)-1]
-		out.NextToken = g.cursors.seal(position{last.UpdateTime, last.ARN}, list)
+		out.NextToken = g.cursors.Load().seal(position{last.UpdateTime, last.ARN}, list)
 	}
 	return out, nil
 }
