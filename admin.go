@@ -20,13 +20,16 @@ import (
 )
 
 // adminServer answers on the admin listener: whether the server lives and is
-// ready, its metrics and its version, and the one order that `hubbub key` gives.
+// ready, its metrics and its version, and the orders of commands on this machine.
 //
 //	GET  /healthz             200 while the process answers
 //	GET  /readyz              200 between ready and the begin of the stop, else 503
 //	GET  /metrics             Prometheus
 //	GET  /version             what it was built from, JSON
-//	POST /keys/rotate-tokens  204; with the bearer secret of <data>/server.json
+//	POST /keys/rotate-tokens  204; with the bearer secret of <data>/server.json, as the next two
+//	GET  /export              an archive of the store; without its keys if ?keys=false
+//	POST /import              an archive for the store, JSON of what came of it; 409 if it cannot be
+//	GET  /prove?nonce=        proof that this server knows that secret
 //	GET  /debug/pprof/        if Config.PProf
 func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.Server {
 	mux := http.NewServeMux()
@@ -54,13 +57,25 @@ func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.S
 		w.Header().Set("Content-Type", "application/json")
 		json.MarshalWrite(w, BuildVersion())
 	})
-	mux.HandleFunc("POST "+rotatePath, func(w http.ResponseWriter, r *http.Request) {
-		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if secret == "" || subtle.ConstantTimeCompare([]byte(given), []byte(secret)) != 1 {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			http.Error(w, "the bearer secret is that of "+serverFile+" in the data folder", http.StatusUnauthorized)
-			return
+	mux.HandleFunc("GET "+provePath, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, proof(secret, r.URL.Query().Get("nonce")))
+	})
+	// ordered is for those who have read the secret.
+	ordered := func(do http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+			switch {
+			case secret == "" || subtle.ConstantTimeCompare([]byte(given), []byte(secret)) != 1:
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				http.Error(w, "the bearer secret is that of "+serverFile+" in the data folder", http.StatusUnauthorized)
+			case !s.ready.Load():
+				http.Error(w, "the server is starting or stopping; try again", http.StatusServiceUnavailable)
+			default:
+				do(w, r)
+			}
 		}
+	}
+	mux.HandleFunc("POST "+rotatePath, ordered(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), rotateLimit)
 		defer cancel()
 		if err := s.RotateTokenKeys(ctx); err != nil {
@@ -69,7 +84,9 @@ func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.S
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
-	})
+	}))
+	mux.HandleFunc("GET "+exportPath, ordered(s.serveExport))
+	mux.HandleFunc("POST "+importPath, ordered(s.serveImport))
 	if s.config.PProf {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
@@ -90,24 +107,7 @@ func (s *Server) adminServer(metrics prometheus.Gatherer, secret string) *http.S
 const (
 	rotatePath  = "/keys/rotate-tokens"
 	rotateLimit = 15 * time.Second // a write to the store may take 10 s
-	serverFile  = "server.json"    // in the data folder, while a server runs
 )
-
-// running is what a server leaves in its data folder for commands of the same
-// user: where its admin listener is, and the secret that it wants to hear.
-type running struct {
-	Admin  string `json:"admin"`
-	Secret string `json:"secret"`
-}
-
-// writeRunning leaves the file, readable by its owner alone.
-func writeRunning(path string, r running) error {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return err
-	}
-	return writeFile(path, append(data, '\n'))
-}
 
 // writeFile replaces a file as a whole, readable by its owner alone.
 func writeFile(path string, data []byte) error {

@@ -255,12 +255,17 @@ func (s *Server) clusterMetrics(metrics prometheus.Registerer) {
 }
 
 const (
-	// keysQuestion has a node read the token keys again.
+	// keysQuestion has a node read the keys again.
 	keysQuestion = "keys"
 	keysTime     = 5 * time.Second
 )
 
-// shareKeys takes over what other nodes rotate, before they use it.
+// reloadKeys takes over what is in the store.
+func (s *Server) reloadKeys(ctx context.Context) error {
+	return errors.Join(s.keys.Reload(ctx), s.registry.ReloadKeys(ctx))
+}
+
+// shareKeys takes over what other nodes rotate or import, before they use it.
 func (s *Server) shareKeys() {
 	bus := s.store.Bus()
 	if bus == nil {
@@ -269,8 +274,8 @@ func (s *Server) shareKeys() {
 	reload := func() (read []byte) {
 		ctx, cancel := context.WithTimeout(context.Background(), keysTime)
 		defer cancel()
-		if err := s.keys.Reload(ctx); err != nil {
-			s.log.Error("the token keys that another node rotated cannot be read", "err", err)
+		if err := s.reloadKeys(ctx); err != nil {
+			s.log.Error("the keys that another node has written cannot be read", "err", err)
 			return nil
 		}
 		return []byte("ok")

@@ -18,12 +18,15 @@ func (c Config) devScope() ivschat.Scope {
 	return s
 }
 
+// devRooms begins the keys, in engine.KeysBucket, of the rooms that Dev has made.
+const devRooms = "dev_room."
+
 // devRoom finds the room that an earlier start made for this account and region,
 // or makes one if there is none or somebody deleted it. The store remembers it,
 // beside the keys.
 func (s *Server) devRoom(ctx context.Context, b *engine.Bucket) (ivschat.ARN, error) {
 	scope := s.config.devScope()
-	key := "dev_room." + scope.Account + "." + scope.Region
+	key := devRooms + scope.Account + "." + scope.Region
 	known, err := b.Get(ctx, key)
 	remembered := err == nil
 	if err != nil && !errors.Is(err, engine.ErrNotFound) {

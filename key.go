@@ -6,16 +6,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"hubbub/chattoken"
 	"hubbub/engine"
@@ -35,70 +29,29 @@ func RotateTokenKeys(ctx context.Context, data string) (how string, err error) {
 	if !engine.Exists(data) { // to make one would be to say that keys were rotated which are elsewhere
 		return "", fmt.Errorf("there is no store in %s; name the data folder of the server with --data FOLDER or --config FILE", data)
 	}
-	asked, err := askRunning(ctx, data)
-	if err != nil || asked {
-		return "by the running server", err
+	server, err := findRunning(ctx, data)
+	if err != nil {
+		return "", err
+	}
+	if server != nil {
+		ctx, cancel := context.WithTimeout(ctx, rotateLimit)
+		defer cancel()
+		response, err := server.ask(ctx, http.MethodPost, rotatePath, nil)
+		if err != nil {
+			return "", err
+		}
+		return "by the running server", response.Body.Close()
 	}
 	return "in the store, no server runs", rotateStored(ctx, data)
 }
 
-// askRunning asks the server that left its address in the folder; false if none
-// runs there.
-func askRunning(ctx context.Context, data string) (bool, error) {
-	path := filepath.Join(data, serverFile)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("%s, left there by the running server, cannot be read: %w; run this as the server's user", path, unwrapPath(err))
-	}
-	var r running
-	if err := json.Unmarshal(content, &r); err != nil {
-		return false, fmt.Errorf("%s cannot be understood: %w; if no server runs, remove it", path, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, rotateLimit)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.Admin+rotatePath, nil)
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
-	}
-	request.Header.Set("Authorization", "Bearer "+r.Secret)
-	transport := &http.Transport{Proxy: nil} // the server is on this machine
-	defer transport.CloseIdleConnections()
-	response, err := (&http.Client{Transport: transport}).Do(request)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return false, nil // left behind by a server that was killed
-	}
-	if err != nil {
-		return false, fmt.Errorf("the running server cannot be asked: %w", err)
-	}
-	defer response.Body.Close()
-	said, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-	switch response.StatusCode {
-	case http.StatusNoContent:
-		return true, nil
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
-		// Another program got the port after the server was killed. If the
-		// server does run, opening the store says so.
-		return false, nil
-	}
-	return false, fmt.Errorf("the running server at %s answered %s: %s", r.Admin, response.Status, strings.TrimSpace(string(said)))
-}
-
 // rotateStored opens the store, which fails if a server has it.
 func rotateStored(ctx context.Context, data string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
-	defer cancel()
-	e, err := engine.Open(ctx, engine.Options{Dir: data, Log: slog.New(slog.DiscardHandler)})
+	e, shut, err := openStored(ctx, data)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
-		defer cancel()
-		err = errors.Join(err, e.Close(ctx))
-	}()
+	defer func() { err = errors.Join(err, shut()) }()
 	b, err := e.Bucket(ctx, engine.KeysBucket)
 	if err != nil {
 		return err
@@ -108,6 +61,21 @@ func rotateStored(ctx context.Context, data string) (err error) {
 		return err
 	}
 	return k.Rotate(ctx, time.Now())
+}
+
+// openStored opens the store of a server that does not run, and shut closes it.
+func openStored(ctx context.Context, data string) (e *engine.Engine, shut func() error, err error) {
+	opening, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	e, err = engine.Open(opening, engine.Options{Dir: data, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, nil, err
+	}
+	return e, func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+		defer cancel()
+		return e.Close(ctx)
+	}, nil
 }
 
 // AccessKey is a pair that signs requests. It prints as [sealed].

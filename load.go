@@ -64,15 +64,15 @@ func Load(m Mode, from Sources) (Loaded, error) {
 	return l.Loaded, nil
 }
 
-// DataFolder is the data folder that the sources name. Only what any of them
+// PlaceOf is where the sources say that a server's data are. Only what any of them
 // says by itself is checked, so that it serves for dev's files and serve's.
-func DataFolder(from Sources) (string, error) {
+func PlaceOf(from Sources) (Place, error) {
 	l := loading{Loaded: Loaded{Config: Defaults(Dev), where: map[string]string{}}}
 	l.read(from)
 	if len(l.problems) > 0 {
-		return "", l.problems
+		return Place{}, l.problems
 	}
-	return l.Config.Data, nil
+	return Place{l.Config.Data, l.Config.Cluster != nil}, nil
 }
 
 // ConfigFile is the file that the environment names, for when no flag does.

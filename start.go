@@ -186,7 +186,7 @@ func (s *Server) leaveAddress(secret string) error {
 		}
 		return nil
 	})
-	return writeRunning(path, running{s.AdminURL(), secret})
+	return writeRunning(path, running{s.AdminURL(), secret, s.config.Cluster != nil})
 }
 
 // startHub accepts viewers. Those who have not shown a token yet get a quarter of

@@ -78,3 +78,13 @@ func sources(file string, flags any) hubbub.Sources {
 	}
 	return s
 }
+
+// placeOf is where a command finds a server's data: in a folder, or that of the
+// configuration.
+func placeOf(file, data string) (hubbub.Place, error) {
+	from := sources(file, nil)
+	if data != "" {
+		from.Flags = map[string]string{"data": data}
+	}
+	return hubbub.PlaceOf(from)
+}

@@ -19,19 +19,15 @@ type rotateTokensCmd struct {
 }
 
 func (c *rotateTokensCmd) Run(ctx context.Context) error {
-	from := sources(c.Config, nil)
-	if c.Data != "" {
-		from.Flags = map[string]string{"data": c.Data}
-	}
-	data, err := hubbub.DataFolder(from)
+	at, err := placeOf(c.Config, c.Data)
 	if err != nil {
 		return err
 	}
-	how, err := hubbub.RotateTokenKeys(ctx, data)
+	how, err := hubbub.RotateTokenKeys(ctx, at.Data)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Chat tokens of %s are sealed with a new key from now on (%s). Tokens that are out stay good until they expire.\n", data, how)
+	fmt.Printf("Chat tokens of %s are sealed with a new key from now on (%s). Tokens that are out stay good until they expire.\n", at.Data, how)
 	return nil
 }
 

@@ -5,6 +5,9 @@
 //	hubbub serve --config FILE   production
 //	hubbub check --config FILE   says what is wrong with a configuration
 //	hubbub ready [ADDRESS]       asks a running server whether it is ready
+//	hubbub export FILE           everything that a service has, as JSON lines
+//	hubbub import FILE           puts that into an empty service
+//	hubbub migrate --from FOLDER moves a standalone server's data to a cluster, or back
 //	hubbub key …                 makes access keys, rotates the keys of chat tokens
 //	hubbub logs cat SOURCE…      reads chat logs back
 //	hubbub version
@@ -38,6 +41,9 @@ type cli struct {
 	Serve   serveCmd   `cmd:"" help:"Run a server in production, from a configuration file."`
 	Check   checkCmd   `cmd:"" help:"Read a configuration and every file it names, and say what is wrong and what to write instead."`
 	Ready   readyCmd   `cmd:"" help:"Ask a running server whether it is ready, for health checks of containers; exits 0 or 1."`
+	Export  exportCmd  `cmd:"" help:"Write everything that a service has to a file, secrets included."`
+	Import  importCmd  `cmd:"" help:"Put what export has written into an empty service."`
+	Migrate migrateCmd `cmd:"" help:"Move everything from a standalone server to a cluster, or back."`
 	Key     keyCmd     `cmd:"" help:"Make access keys; rotate the keys that seal chat tokens."`
 	Logs    logsCmd    `cmd:"" help:"Read chat logs back."`
 	Version versionCmd `cmd:"" help:"Print what this program was built from."`
