@@ -40,7 +40,8 @@ type Server struct {
 	room                  ivschat.ARN
 
 	// Owned by Start, then by Close.
-	steps []step // what Close undoes, last first
+	steps    []step // what Close undoes, last first
+	stopping time.Time
 
 	// Shared.
 	logs      atomic.Pointer[chatlog.Log] // nil until it runs
@@ -69,6 +70,10 @@ const (
 	pushLimit    = 10 * time.Second
 	storeLimit   = 10 * time.Second
 	adminLimit   = 2 * time.Second
+
+	// othersLimit is how long the store waits for other nodes that stop as well, beyond
+	// Config.Drain and from the begin of the stop: no longer than this one may take.
+	othersLimit = drainLimit + reviewLimit + logsLimit
 )
 
 // Start builds the rooms of the house in order and returns when the server is
@@ -103,6 +108,10 @@ func (s *Server) Close() error {
 			s.log.Info("not ready any more, and going on until load balancers have noticed", "for", s.config.DrainDelay)
 			time.Sleep(s.config.DrainDelay)
 		}
+		if s.store != nil && s.store.Bus() != nil {
+			s.store.Bus().Ending()
+		}
+		s.stopping = time.Now()
 		var errs []error
 		for _, step := range slices.Backward(s.steps) {
 			began := time.Now()

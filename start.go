@@ -137,7 +137,11 @@ func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics pro
 	if err != nil {
 		return nil, nil, err
 	}
-	s.undo("store", storeLimit, e.Close)
+	s.undo("store", storeLimit+s.config.Drain+othersLimit, func(ctx context.Context) error {
+		ctx, cancel := context.WithDeadline(ctx, s.stopping.Add(s.config.Drain+othersLimit))
+		defer cancel()
+		return e.Close(ctx)
+	})
 	s.store = e
 	keys, err := e.Bucket(ctx, engine.KeysBucket)
 	if err != nil {

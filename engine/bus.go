@@ -35,6 +35,8 @@ type Bus struct {
 	done  sync.WaitGroup
 
 	questions atomic.Uint64
+	stage     atomic.Uint32
+	news      chan struct{} // wants a beat at once
 
 	mu        sync.RWMutex
 	handlers  map[*nats.Subscription]Handler
@@ -71,6 +73,7 @@ func (e *Engine) newBus(o Options, scout bool) (*Bus, error) {
 	b := &Bus{
 		engine: e, run: Run(binary.BigEndian.Uint64(id[:])), log: e.log, now: e.now, scout: scout, seed: maphash.MakeSeed(),
 		handlers: map[*nats.Subscription]Handler{}, answering: map[string]Handler{}, asked: map[uint64]chan answer{}, members: map[Run]*member{},
+		news: make(chan struct{}, 1),
 	}
 	options := append(e.connection(o), nats.NoEcho())
 	var err error

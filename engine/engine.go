@@ -350,7 +350,8 @@ func (e *Engine) Abandon() { e.conn.Close() }
 
 // Close ends the store; what was written stays. A node of a cluster tells the
 // others, and hands over what it leads, so that nothing waits for an election of
-// seconds. It is safe to call it twice.
+// seconds; until ctx ends it waits for those that end as well, see Bus.Ending. It is
+// safe to call it twice.
 func (e *Engine) Close(ctx context.Context) error {
 	e.mu.Lock()
 	once, outbox, inherited := e.once, e.outbox, e.inherited
@@ -366,6 +367,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		once.close()
 	}
 	if e.bus != nil {
+		e.bus.leave(ctx)
 		e.bus.close()
 		e.bus = nil
 	}

@@ -13,7 +13,7 @@ import (
 
 // A node that ends is missed by nobody: the others write, read and use tokens on
 // without the pause of an election, which takes four seconds and more, and know at
-// once that it went.
+// once that it went. It waits for nobody.
 func TestANodeThatEndsIsNotMissed(t *testing.T) {
 	const short = 3 * time.Second
 	c := startTrio(t)
@@ -76,6 +76,7 @@ func TestANodeThatEndsIsNotMissed(t *testing.T) {
 		}
 		contents[leader].feed.Close()
 		began := time.Now()
+		c.nodes[leader].Bus().Ending()
 		c.stop(leader)
 		took := time.Since(began)
 		for i, e := range c.nodes {
@@ -99,4 +100,39 @@ func TestANodeThatEndsIsNotMissed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// When all nodes are told to end at once, the store takes what the last of them has
+// to write: the others wait for it.
+func TestNodesThatEndTogetherWaitForTheLast(t *testing.T) {
+	c := startTrio(t)
+	for i, e := range c.nodes {
+		for end := time.Now().Add(10 * time.Second); len(e.Bus().Members()) < 2; time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("node %d hears %v", i, e.Bus().Members())
+			}
+		}
+	}
+	b := bucket(t, c.nodes[2])
+	var over atomic.Bool
+	var first sync.WaitGroup
+	for _, e := range c.nodes {
+		e.Bus().Ending()
+	}
+	for i := range 2 {
+		first.Go(func() {
+			c.stop(i)
+			if !over.Load() {
+				t.Errorf("node %d went before node 2 had stored what it has", i)
+			}
+		})
+	}
+	for n := range 300 {
+		if _, err := b.Create(t.Context(), fmt.Sprint("k", n), []byte("v")); err != nil {
+			t.Fatalf("the last node cannot write: %v", err)
+		}
+	}
+	over.Store(true)
+	c.stop(2)
+	first.Wait()
 }

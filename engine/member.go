@@ -23,7 +23,7 @@ type Member struct {
 	// reported as gone.
 	Alive bool
 
-	left bool // it said so
+	stage stage // that it says it is in
 }
 
 // Nodes tell one another that they are there, and whom they hear. It decides nothing of what is
@@ -54,8 +54,8 @@ type beat struct {
 	Run   Run    `json:"run,string"`
 	Beat  uint64 `json:"beat"` // grows
 	Scout bool   `json:"scout,omitempty"`
-	Last  bool   `json:"last,omitempty"` // it ends, and is not to be waited for
-	Time  int64  `json:"time"`           // of its clock, in nanoseconds of Unix time
+	Stage stage  `json:"stage,omitempty"`
+	Time  int64  `json:"time"` // of its clock, in nanoseconds of Unix time
 	Sees  []seen `json:"sees"`
 }
 
@@ -76,11 +76,13 @@ func (b *Bus) startBeating(ctx context.Context) error {
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
 		for n := uint64(1); ; n++ {
-			b.beat(n, false)
+			b.beat(n)
 			select {
 			case <-ctx.Done():
-				b.beat(n+1, true)
+				b.stage.Store(uint32(gone))
+				b.beat(n + 1)
 				return
+			case <-b.news:
 			case <-tick.C:
 				b.bury(time.Now())
 			}
@@ -89,14 +91,14 @@ func (b *Bus) startBeating(ctx context.Context) error {
 	return nil
 }
 
-func (b *Bus) beat(n uint64, last bool) {
+func (b *Bus) beat(n uint64) {
 	b.mu.RLock()
 	sees := make([]seen, 0, len(b.members))
 	for _, m := range b.members {
 		sees = append(sees, seen{m.Node, m.Run, m.beat})
 	}
 	b.mu.RUnlock()
-	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, last, b.now().UnixNano(), sees})
+	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, stage(b.stage.Load()), b.now().UnixNano(), sees})
 	if err != nil {
 		panic(err) // it has nothing that JSON has not
 	}
@@ -111,9 +113,9 @@ func (b *Bus) hear(from Run, data []byte) []byte {
 	var events []Member
 	b.mu.Lock()
 	m := b.members[from]
-	if said.Last {
+	if said.Stage == gone {
 		if m != nil {
-			m.left = true
+			m.stage = gone
 		}
 		events, told := b.remove(func(old *member) bool { return old == m }), b.changed
 		b.mu.Unlock()
@@ -128,6 +130,7 @@ func (b *Bus) hear(from Run, data []byte) []byte {
 		}
 		b.members[from] = m
 	}
+	m.stage = said.Stage
 	m.beat, m.heard, m.sees, m.Ahead = said.Beat, time.Now(), said.Sees, time.Unix(0, said.Time).Sub(b.now())
 	told := b.changed
 	b.mu.Unlock()
@@ -163,7 +166,7 @@ func (b *Bus) report(events []Member, told []func(Member)) {
 		switch {
 		case m.Alive:
 			b.log.Info("node came", "node", m.Node)
-		case m.left:
+		case m.stage == gone:
 			b.log.Info("node left", "node", m.Node)
 		default:
 			b.log.Warn("node went", "node", m.Node)
