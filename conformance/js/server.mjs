@@ -12,34 +12,38 @@ globalThis.WebSocket ??= WebSocket; // Node before 22 has none
 const binary = process.env.HUBBUB_BIN;
 if (!binary) throw new Error('HUBBUB_BIN must name the hubbub binary; run the tests by `make test`');
 
-/** Runs `hubbub dev`; args come last and win. */
-export async function start(...args) {
+/** Runs `hubbub dev` and does not wait for it; args come last and win. */
+export function launch(...args) {
   const child = spawn(binary, ['dev', '--log', 'json', '--data', ':memory:', '--drain', '0s',
     '--api', '127.0.0.1:0', '--messaging', '127.0.0.1:0', '--admin', '127.0.0.1:0', ...args],
     { stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   child.stderr.on('data', (d) => { log += d; });
   const exit = once(child, 'exit');
-  const line = await Promise.race([
-    once(createInterface({ input: child.stdout }), 'line').then(([l]) => l),
-    exit.then(([code]) => { throw new Error(`the server ended with ${code} before it was ready:\n${log}`); }),
-  ]);
-  const info = JSON.parse(line);
+  const end = async (signal) => {
+    child.kill(signal);
+    const [code] = await exit;
+    return code;
+  };
   return {
-    ...info,
+    stdout: child.stdout,
+    exit,
     log: () => log,
     /** Ends it as an operator would; resolves to the exit code. */
-    async stop() {
-      child.kill('SIGTERM');
-      const [code] = await exit;
-      return code;
-    },
+    stop: () => end('SIGTERM'),
     /** Ends it as a power cut would. */
-    async kill() {
-      child.kill('SIGKILL');
-      await exit;
-    },
+    kill: () => end('SIGKILL'),
   };
+}
+
+/** Runs `hubbub dev` until it is ready, with what it says of itself. */
+export async function start(...args) {
+  const server = launch(...args);
+  const line = await Promise.race([
+    once(createInterface({ input: server.stdout }), 'line').then(([l]) => l),
+    server.exit.then(([code]) => { throw new Error(`the server ended with ${code} before it was ready:\n${server.log()}`); }),
+  ]);
+  return { ...JSON.parse(line), ...server };
 }
 
 /** An official control-plane client. */
