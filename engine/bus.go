@@ -89,8 +89,10 @@ func (e *Engine) newBus(o Options, scout bool) (*Bus, error) {
 	}
 	// Before anybody hears of this node, so that every question finds it.
 	questions := make(chan *nats.Msg, laneDepth)
-	if _, err := b.conn.ChanSubscribe(questionPrefix+">", questions); err != nil {
-		return nil, fmt.Errorf("open the bus: %w", err)
+	for _, to := range []string{toAll, b.run.String()} {
+		if _, err := b.conn.ChanSubscribe(questionPrefix+to+".>", questions); err != nil {
+			return nil, fmt.Errorf("open the bus: %w", err)
+		}
 	}
 	b.done.Go(func() { b.serve(ctx, questions) })
 	answers := make(chan *nats.Msg, laneDepth)
@@ -120,7 +122,10 @@ func (b *Bus) Run() Run { return b.run }
 // Node is the name of this node.
 func (b *Bus) Node() string { return b.engine.node }
 
-func (b *Bus) answers() string { return fmt.Sprintf("%s%016x", answerPrefix, uint64(b.run)) }
+// String is the run as a part of a subject.
+func (r Run) String() string { return fmt.Sprintf("%016x", uint64(r)) }
+
+func (b *Bus) answers() string { return answerPrefix + b.run.String() }
 
 // headSize is what stands before each message: who sends it and, for questions and
 // answers, which question it is.
@@ -194,7 +199,8 @@ func (b *Bus) handle(m *nats.Msg) {
 	b.mu.RLock()
 	handle := b.handlers[m.Sub]
 	if question != 0 {
-		handle = b.answering[strings.TrimPrefix(m.Subject, questionPrefix)]
+		_, subject, _ := strings.Cut(strings.TrimPrefix(m.Subject, questionPrefix), ".") // behind whom it is for
+		handle = b.answering[subject]
 	}
 	b.mu.RUnlock()
 	var reply []byte
@@ -247,16 +253,16 @@ func (b *Bus) Ask(ctx context.Context, subject string, parts ...[]byte) (map[Run
 	for _, m := range b.Members() {
 		wanted[m.Run] = true
 	}
-	return b.ask(ctx, wanted, subject, parts)
+	return b.ask(ctx, wanted, toAll, subject, parts)
 }
 
-// AskOne puts a question to one node.
+// AskOne puts a question to one node; the others do not hear of it.
 func (b *Bus) AskOne(ctx context.Context, node Run, subject string, parts ...[]byte) ([]byte, error) {
-	answers, err := b.ask(ctx, map[Run]bool{node: true}, subject, parts)
+	answers, err := b.ask(ctx, map[Run]bool{node: true}, node.String(), subject, parts)
 	return answers[node], err
 }
 
-func (b *Bus) ask(ctx context.Context, wanted map[Run]bool, subject string, parts [][]byte) (map[Run][]byte, error) {
+func (b *Bus) ask(ctx context.Context, wanted map[Run]bool, to, subject string, parts [][]byte) (map[Run][]byte, error) {
 	answers := map[Run][]byte{}
 	if len(wanted) == 0 {
 		return answers, nil
@@ -271,7 +277,7 @@ func (b *Bus) ask(ctx context.Context, wanted map[Run]bool, subject string, part
 		delete(b.asked, question)
 		b.mu.Unlock()
 	}()
-	if err := b.conn.PublishRequest(questionPrefix+subject, b.answers(), b.envelope(question, parts...)); err != nil {
+	if err := b.conn.PublishRequest(questionPrefix+to+"."+subject, b.answers(), b.envelope(question, parts...)); err != nil {
 		return answers, err
 	}
 	for {

@@ -467,8 +467,12 @@ func TestNodesTalk(t *testing.T) { onBoth(t, testNodesTalk) }
 
 func testNodesTalk(t *testing.T, c *trio) {
 	heard := make(chan string, 100)
+	var questions [3]atomic.Int32
 	c.each(func(i int, e *engine.Engine) {
-		e.Bus().Answer("question", func(_ engine.Run, data []byte) []byte { return fmt.Append(nil, i) })
+		e.Bus().Answer("question", func(_ engine.Run, data []byte) []byte {
+			questions[i].Add(1)
+			return fmt.Append(nil, i)
+		})
 		_, err := e.Bus().Subscribe("news", func(_ engine.Run, data []byte) []byte {
 			heard <- fmt.Sprint(i, string(data))
 			return nil
@@ -492,6 +496,16 @@ func testNodesTalk(t *testing.T, c *trio) {
 		if want = slices.Delete(want, i, i+1); !slices.Equal(said, want) {
 			t.Errorf("node %d is answered by %v", i, said)
 		}
+	}
+	one, err := c.nodes[0].Bus().AskOne(t.Context(), c.nodes[1].Bus().Run(), "question", []byte("?"))
+	if err != nil || string(one) != "1" {
+		t.Errorf("node 1 answers %q, %v", one, err)
+	}
+	if _, err := c.nodes[0].Bus().Ask(t.Context(), "question", []byte("?")); err != nil { // comes behind it, wherever that went
+		t.Fatal(err)
+	}
+	if n := questions[2].Load(); n != 3 {
+		t.Errorf("node 2 has heard %d questions, of which 3 were for it", n)
 	}
 	for i, e := range c.nodes {
 		if err := e.Bus().Publish("news", []byte("!")); err != nil {

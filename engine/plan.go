@@ -22,9 +22,11 @@ const (
 	changesPrefix = "idx."
 
 	// What nodes tell one another is stored nowhere: bus.tell.<subject>, questions to
-	// all, bus.ask.<subject>, and what a run of a node is answered, bus.answer.<run>.
+	// all, bus.ask.all.<subject>, and to one run of a node, bus.ask.<run>.<subject>,
+	// and what a run is answered, bus.answer.<run>.
 	busPrefix      = "bus.tell."
 	questionPrefix = "bus.ask."
+	toAll          = "all"
 	answerPrefix   = "bus.answer."
 
 	usedTokensStream  = "USED_TOKENS"
