@@ -12,7 +12,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,19 +95,20 @@ func benchAPI(binaryPath, dir string) error {
 
 type operationFigures struct{ rate, cost, p50, p99 float64 }
 
-// measureOperation repeats one request; the profile is named as in profiled.
+// measureOperation repeats one request over 16 connections, of a cluster to all
+// nodes in turn; the profile is named as in profiled.
 func measureOperation(p *process, path, body, profile string) (f operationFigures, err error) {
-	r, err := signed(p, path, body)
-	if err != nil {
-		return f, err
-	}
-	var raw bytes.Buffer
-	if err := r.Write(&raw); err != nil {
-		return f, err
-	}
-	u, err := url.Parse(p.API)
-	if err != nil {
-		return f, err
+	nodes := p.nodes()
+	hosts, raw := make([]string, len(nodes)), make([]bytes.Buffer, len(nodes))
+	for i, node := range nodes {
+		r, err := signed(node, path, body)
+		if err != nil {
+			return f, err
+		}
+		if err := r.Write(&raw[i]); err != nil {
+			return f, err
+		}
+		hosts[i] = r.URL.Host
 	}
 	var mu sync.Mutex
 	var all []time.Duration
@@ -116,9 +116,9 @@ func measureOperation(p *process, path, body, profile string) (f operationFigure
 	var workers sync.WaitGroup
 	cpu, begun := p.cpu(), time.Now()
 	end := begun.Add(runLength(2))
-	for range 16 {
+	for i := range 16 {
 		workers.Go(func() {
-			took, err := repeat(u.Host, raw.Bytes(), end)
+			took, err := repeat(hosts[i%len(nodes)], raw[i%len(nodes)].Bytes(), end)
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, took...)

@@ -18,7 +18,7 @@ var panels = []struct{ part, figure, title string }{
 }
 
 // chart is bars of medians with a line from minimum to maximum, as SVG: Hubbub in
-// colour, floors pale.
+// colour, floors pale. It is "" if nothing was measured that it shows.
 func chart(parts []*part, caption string) string {
 	const (
 		columns, width, left, right = 2, 480, 150, 80
@@ -68,6 +68,9 @@ func chart(parts []*part, caption string) string {
 		}
 		tallest = max(tallest, y+14)
 		shown = append(shown, b.String())
+	}
+	if len(shown) == 0 {
+		return ""
 	}
 	rows := (len(shown) + columns - 1) / columns
 	var b strings.Builder

@@ -14,6 +14,7 @@ type contestant struct {
 	name, title string
 	wire        string
 	start       func(c *contest) (*process, error)
+	ours        bool // whom the others are compared with, if it is the first
 }
 
 // contest is what the scenarios measure, and where.
@@ -27,12 +28,12 @@ type contest struct {
 
 // peer is a mode of this program.
 func peer(name, title, wire string) contestant {
-	return contestant{name, title, wire, func(c *contest) (*process, error) { return launch(c.self, "peer", name) }}
+	return contestant{name, title, wire, func(c *contest) (*process, error) { return launch(c.self, "peer", name) }, false}
 }
 
 var contestants = []contestant{
-	{"hubbub", "Hubbub", "hubbub", func(c *contest) (*process, error) { return hubbub(c.binary, ":memory:") }},
-	{"beside", "Hubbub, beside", "hubbub", func(c *contest) (*process, error) { return hubbub(*beside, ":memory:") }},
+	{"hubbub", "Hubbub", "hubbub", func(c *contest) (*process, error) { return hubbub(c.binary, ":memory:") }, true},
+	{"beside", "Hubbub, beside", "hubbub", func(c *contest) (*process, error) { return hubbub(*beside, ":memory:") }, false},
 	peer("floor", "floor: one send each", "plain"),
 	peer("merged", "floor: merged", "plain"),
 	peer("centrifuge", "Centrifuge", "centrifuge"),
@@ -40,11 +41,11 @@ var contestants = []contestant{
 	peer("gorilla", "gorilla, hub example", "plain"),
 	peer("gws", "gws, broadcaster", "plain"),
 	peer("coder", "coder, chat example", "plain"),
-	{"node", "Node ws", "plain", func(c *contest) (*process, error) { return launch(c.node, "node/server.mjs") }},
+	{"node", "Node ws", "plain", func(c *contest) (*process, error) { return launch(c.node, "node/server.mjs") }, false},
 }
 
 // newContest chooses the contestants: all of them, or those that -peers names.
-func newContest(binary, dir string) (*contest, error) {
+func newContest(binary, dir string, from []contestant) (*contest, error) {
 	c := &contest{binary: binary, dir: dir}
 	var err error
 	if c.self, err = os.Executable(); err != nil {
@@ -52,13 +53,13 @@ func newContest(binary, dir string) (*contest, error) {
 	}
 	chosen := strings.FieldsFunc(*peers, func(r rune) bool { return r == ',' })
 	for _, name := range chosen {
-		if !slices.ContainsFunc(contestants, func(o contestant) bool { return o.name == name }) {
+		if !slices.ContainsFunc(slices.Concat(contestants, clusterContestants()), func(o contestant) bool { return o.name == name }) {
 			return nil, fmt.Errorf("no such peer: %s", name)
 		}
 	}
-	for _, o := range contestants {
+	for _, o := range from {
 		switch {
-		case o.name == "beside" && *beside == "":
+		case strings.HasPrefix(o.name, "beside") && *beside == "":
 			continue
 		case len(chosen) > 0 && !slices.Contains(chosen, o.name):
 			continue

@@ -25,10 +25,11 @@ const perProcess = 15_000
 // its sender.
 type loadSpec struct {
 	Host    string
-	Port    int
+	Ports   []int // of nodes: the viewers of a room are on them in turn, the first on the first
 	Wire    string
 	Tokens  []string // one a viewer, or none
 	Viewers int
+	Base    int // of the rooms' numbers on NATS, where a number is a room
 	Rooms   int
 	Window  int // connections being opened at a time, in each worker
 	Sample  int // the frames of every so manieth viewer are parsed
@@ -43,6 +44,9 @@ func (s *loadSpec) slowIs(number int) bool {
 	return number*s.Slow/s.Viewers != (number+1)*s.Slow/s.Viewers
 }
 
+// port is that of the node that a viewer connects to.
+func (s *loadSpec) port(number int) int { return s.Ports[number/s.Rooms%len(s.Ports)] }
+
 // page is what all processes of the load count in.
 type page struct {
 	delivered, joined, refused, failed atomic.Int64
@@ -51,6 +55,7 @@ type page struct {
 	quit, slow, closedLoop             atomic.Int64
 
 	delays, handshakes, closes histogram
+	far                        histogram // those of the delays that are of viewers on another node than their sender
 }
 
 // shared is a process's view of the memory that they share.
@@ -99,8 +104,10 @@ func startLoad(p *process, spec loadSpec) (*load, error) {
 		return nil, err
 	}
 	spec.Host = u.Host
-	if spec.Port, err = strconv.Atoi(u.Port()); err != nil {
-		return nil, err
+	if len(spec.Ports) == 0 {
+		if spec.Ports, err = messagingPorts(p); err != nil {
+			return nil, err
+		}
 	}
 	spec.Rooms, spec.Sample = max(1, spec.Rooms), max(1, spec.Sample)
 	if spec.Viewers%spec.Rooms != 0 {
@@ -249,6 +256,7 @@ type phase struct {
 	P50, P99, Max float64 // ms from the due time, of the sampled viewers
 	Late          float64 // ms at the 99th percentile by which the load itself sent late
 	took          time.Duration
+	near, far     counts // delays of viewers on the sender's node, and on others
 }
 
 // closed keeps so many messages in flight in the one room.
@@ -269,7 +277,7 @@ func (l *load) open(p *process, deliveries float64, length, patience time.Durati
 }
 
 func (l *load) timed(p *process, j *job, most, patience time.Duration) (f phase, err error) {
-	before, delays, cpu := l.shared.delivered.Load(), l.shared.delays.now(), p.cpu()
+	before, delays, far, cpu := l.shared.delivered.Load(), l.shared.delays.now(), l.shared.far.now(), p.cpu()
 	begun := time.Now()
 	l.workers[0].begin(j)
 	select {
@@ -293,6 +301,9 @@ func (l *load) timed(p *process, j *job, most, patience time.Duration) (f phase,
 	now := l.shared.delays.now()
 	d := now.since(&delays)
 	f.P50, f.P99, f.Max = d.ms(0.5), d.ms(0.99), d.ms(1)
+	now = l.shared.far.now()
+	f.far = now.since(&far)
+	f.near = d.since(&f.far)
 	late := j.late.now()
 	f.Late = late.ms(0.99)
 	return f, nil

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"strings"
 	"testing"
 	"time"
 )
@@ -82,5 +83,33 @@ func TestSlowViewersAreSpreadEvenlyAndTheSenderIsNone(t *testing.T) {
 		if n != s.Slow || s.slowIs(0) {
 			t.Errorf("%d of %d are slow, want %d; the sender: %v", n, s.Viewers, s.Slow, s.slowIs(0))
 		}
+	}
+}
+
+// Over a cluster every room has as many viewers on each node, and its sender, the
+// first, on the first.
+func TestTheViewersOfARoomAreOnAllNodesInTurn(t *testing.T) {
+	s := &loadSpec{Viewers: 12, Rooms: 2, Ports: []int{101, 102, 103}}
+	viewers := map[[2]int]int{}
+	for i := range s.Viewers {
+		viewers[[2]int{i % s.Rooms, s.port(i)}]++
+		if i < s.Rooms && s.port(i) != 101 {
+			t.Errorf("the sender of room %d is on %d", i, s.port(i))
+		}
+	}
+	for room := range s.Rooms {
+		for _, port := range s.Ports {
+			if n := viewers[[2]int{room, port}]; n != 2 {
+				t.Errorf("room %d has %d viewers on %d, want 2", room, n, port)
+			}
+		}
+	}
+}
+
+func TestAnUnknownPartIsRefused(t *testing.T) {
+	defer func(before string) { *only = before }(*only)
+	*only = "room,fanout"
+	if err := bench(); err == nil || !strings.Contains(err.Error(), `"fanout"`) || !strings.Contains(err.Error(), "crowd") {
+		t.Errorf("fanout is answered with %v, want its name and those that there are", err)
 	}
 }

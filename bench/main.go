@@ -6,7 +6,8 @@
 //	cd bench && go run . -quick               shorter and once, about seven minutes
 //	cd bench && go run . -only room,open      parts: start, api, idle, room, open,
 //	                                          crowd, scale, rooms, slow, storm, rush,
-//	                                          mixed, tls, logging, review
+//	                                          mixed, tls, logging, review, nodes, bus,
+//	                                          message, store
 //	cd bench && go run . -peers hubbub,merged fewer servers
 //	cd bench && go run . -runs 5 -save results
 //
@@ -34,6 +35,7 @@ var (
 	only     = flag.String("only", "", "parts, by commas; empty for all")
 	seconds  = flag.Float64("seconds", 0, "length of one timed run, the others in ratio; 0 is 2, and 10 of logging and review")
 	viewers  = flag.Int("viewers", 1000, "viewers of the room of room and open")
+	nodes    = flag.Int("nodes", 3, "nodes of the cluster of nodes, bus, message and store")
 	peers    = flag.String("peers", "", "the servers to measure, by commas; empty for all")
 	quick    = flag.Bool("quick", false, "once and shortly, in about seven minutes")
 	save     = flag.String("save", "", "folder to write results.md, results.json and chart.svg to")
@@ -52,7 +54,7 @@ func runLength(usual float64) time.Duration {
 
 func main() {
 	if len(os.Args) == 3 {
-		modes := map[string]func(string) error{"floor": floor, "peer": servePeer, "load": helpLoad}
+		modes := map[string]func(string) error{"floor": floor, "peer": servePeer, "nats-node": natsNode, "load": helpLoad}
 		if mode, ok := modes[os.Args[1]]; ok {
 			if err := mode(os.Args[2]); err != nil {
 				fmt.Fprintln(os.Stderr, strings.Join(os.Args[1:], " ")+":", err)
@@ -69,6 +71,31 @@ func main() {
 }
 
 func bench() error {
+	parts := []struct {
+		names []string
+		usual int  // counted runs without -runs; scenarios have their own
+		long  bool // -quick leaves it out, unless -only names it
+		run   func(binary, dir string) error
+	}{
+		{[]string{"start"}, 5, false, benchStart},
+		{[]string{"api"}, 3, true, benchAPI},
+		{scenarioNames(scenarios), 0, false, benchFanOut},
+		{[]string{"tls"}, 1, true, benchTLS},
+		{[]string{"logging"}, 1, true, benchLogging},
+		{[]string{"review"}, 1, true, benchReview},
+		{scenarioNames(clusterScenarios), 0, true, benchCluster},
+	}
+	var names []string
+	for _, part := range parts {
+		names = append(names, part.names...)
+	}
+	if *only != "" {
+		for _, name := range strings.Split(*only, ",") {
+			if !slices.Contains(names, name) {
+				return fmt.Errorf("there is no part %q: -only takes %s", name, strings.Join(names, ", "))
+			}
+		}
+	}
 	interrupted()
 	begun := beginResults()
 	fmt.Println("machine: ", measured.Machine)
@@ -87,12 +114,8 @@ func bench() error {
 	if err := build.Run(); err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		name  string
-		usual int
-		run   func(binary, dir string) error
-	}{{"start", 5, benchStart}, {"api", 3, benchAPI}, {"", 0, benchFanOut}, {"tls", 1, benchTLS}, {"logging", 1, benchLogging}, {"review", 1, benchReview}} {
-		if part.name != "" && !chosen(part.name) || *quick && *only == "" && slices.Contains([]string{"api", "tls", "logging", "review"}, part.name) {
+	for _, part := range parts {
+		if !slices.ContainsFunc(part.names, chosen) || *quick && *only == "" && part.long {
 			continue
 		}
 		*runs = part.usual
@@ -102,7 +125,7 @@ func bench() error {
 			*runs = 1
 		}
 		if err := part.run(binary, dir); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
+			return fmt.Errorf("%s: %w", strings.Join(part.names, ","), err)
 		}
 	}
 	measured.Took = time.Since(begun).Round(time.Second).String()
@@ -120,10 +143,7 @@ func chosen(name string) bool {
 
 // benchFanOut measures the scenarios of the fan-out.
 func benchFanOut(binary, dir string) error {
-	if !slices.ContainsFunc(scenarios, func(s scenario) bool { return chosen(s.name) }) {
-		return nil
-	}
-	c, err := newContest(binary, dir)
+	c, err := newContest(binary, dir, contestants)
 	if err != nil {
 		return err
 	}
@@ -134,8 +154,12 @@ func benchFanOut(binary, dir string) error {
 		}
 		return err != nil
 	})
+	return c.runAll(scenarios)
+}
+
+func (c *contest) runAll(scenarios []scenario) error {
 	for _, s := range scenarios {
-		if !chosen(s.name) {
+		if !chosen(s.name) || !slices.ContainsFunc(c.all, s.has) {
 			continue
 		}
 		p, err := c.run(s)

@@ -50,9 +50,9 @@ func saveProfile(p *process, path string, length time.Duration) error {
 	return errors.Join(err, file.Close())
 }
 
-// profile names that of a scenario; only Hubbub has one.
+// profile names that of a scenario; only Hubbub has one, of a cluster the first node.
 func (o contestant) profile(part string) string {
-	if o.name != "hubbub" {
+	if !o.ours {
 		return ""
 	}
 	return part

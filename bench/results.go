@@ -52,7 +52,7 @@ func beginResults() time.Time {
 	return now
 }
 
-// save writes results.json, results.md and chart.svg.
+// save writes results.json, results.md and, if there is something to show, chart.svg.
 func (r *results) save(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return err
@@ -62,17 +62,24 @@ func (r *results) save(folder string) error {
 		return err
 	}
 	caption := r.Machine + ", " + r.Commit + "; medians of the runs, lines from minimum to maximum"
-	return errors.Join(
+	shown := chart(r.Parts, caption)
+	err = errors.Join(
 		os.WriteFile(filepath.Join(folder, "results.json"), append(b, '\n'), 0o644),
-		os.WriteFile(filepath.Join(folder, "results.md"), []byte(r.markdown()), 0o644),
-		os.WriteFile(filepath.Join(folder, "chart.svg"), []byte(chart(r.Parts, caption)), 0o644))
+		os.WriteFile(filepath.Join(folder, "results.md"), []byte(r.markdown(shown != "")), 0o644))
+	if shown != "" {
+		err = errors.Join(err, os.WriteFile(filepath.Join(folder, "chart.svg"), []byte(shown), 0o644))
+	}
+	return err
 }
 
-func (r *results) markdown() string {
+func (r *results) markdown(charted bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# What was measured\n\n- machine: %s\n- load average when it began: %s\n- command: `%s`, at %s\n- %s, took %s\n", r.Machine, r.Load, r.Command, r.Commit, r.Date, r.Took)
 	b.WriteString("\nMinimum / median / maximum of the runs; one figure where there was one run. The server had processor 0, the load the others. " +
-		"Ratios are of neighbours in one run.\n\n![chart](chart.svg)\n\n")
+		"Ratios are of neighbours in one run.\n\n")
+	if charted {
+		b.WriteString("![chart](chart.svg)\n\n")
+	}
 	for _, p := range r.Parts {
 		b.WriteString(p.markdown())
 	}
@@ -100,8 +107,9 @@ type part struct {
 type serverResults struct {
 	Name   string               `json:"name"`
 	Title  string               `json:"title"`
+	Ours   bool                 `json:"ours,omitempty"`
 	Runs   map[string][]float64 `json:"runs"`             // by figure, in the order of the runs
-	Ratios map[string][]float64 `json:"ratios,omitempty"` // Hubbub's figure by this one's in the same run
+	Ratios map[string][]float64 `json:"ratios,omitempty"` // that of ours by this one's in the same run
 	Failed []string             `json:"failed,omitempty"` // why runs have no figures
 }
 
@@ -111,13 +119,13 @@ func (c *contest) run(s scenario) (*part, error) {
 	out := &part{Name: s.name, Title: s.title, Compared: s.compared}
 	var who []contestant
 	for _, o := range c.all {
-		in := s.peers == nil || slices.Contains(s.peers, o.name)
+		in := s.has(o)
 		if *quick && *peers == "" && s.quick != nil {
 			in = slices.Contains(s.quick, o.name)
 		}
 		if in {
 			who = append(who, o)
-			out.Servers = append(out.Servers, serverResults{Name: o.name, Title: o.title, Runs: map[string][]float64{}, Ratios: map[string][]float64{}})
+			out.Servers = append(out.Servers, serverResults{Name: o.name, Title: o.title, Ours: o.ours, Runs: map[string][]float64{}, Ratios: map[string][]float64{}})
 		}
 	}
 	runs := s.usual
@@ -132,13 +140,12 @@ func (c *contest) run(s scenario) (*part, error) {
 		for j := range who {
 			k := (i + j) % len(who)
 			o, r := who[k], &out.Servers[k]
-			p, err := o.start(c)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", o.name, err)
-			}
 			var f figures
-			err = s.measure(c, o, p, &f)
-			p.stop()
+			p, err := o.start(c)
+			if err == nil {
+				err = s.measure(c, o, p, &f)
+				p.stop()
+			}
 			if err != nil {
 				r.Failed = append(r.Failed, err.Error())
 				fmt.Printf("%s, %s, run %d: %v\n", s.name, o.name, i+1, err)
@@ -152,7 +159,7 @@ func (c *contest) run(s scenario) (*part, error) {
 			}
 			all[k] = f
 		}
-		for k := 1; k < len(who) && who[0].name == "hubbub"; k++ {
+		for k := 1; k < len(who) && who[0].ours; k++ {
 			for _, name := range s.compared {
 				ours, its := all[0].values[name], all[k].values[name]
 				if ours > 0 && its > 0 {
@@ -199,9 +206,9 @@ func (p *part) markdown() string {
 		}
 	}
 	tabulate(&b, fmt.Sprintf("runs: %d", runs), p.Figures, p.Servers, func(s serverResults) map[string][]float64 { return s.Runs })
-	if len(p.Servers) > 1 && p.Servers[0].Name == "hubbub" {
+	if len(p.Servers) > 1 && p.Servers[0].Ours {
 		b.WriteString("\n")
-		tabulate(&b, "Hubbub ÷", p.Compared, p.Servers[1:], func(s serverResults) map[string][]float64 { return s.Ratios })
+		tabulate(&b, p.Servers[0].Title+" ÷", p.Compared, p.Servers[1:], func(s serverResults) map[string][]float64 { return s.Ratios })
 	}
 	for _, s := range p.Servers {
 		for _, why := range s.Failed {

@@ -19,6 +19,9 @@ type scenario struct {
 	measure     func(c *contest, o contestant, p *process, f *figures) error
 }
 
+// has says whether a contestant is measured in it.
+func (s scenario) has(o contestant) bool { return s.peers == nil || slices.Contains(s.peers, o.name) }
+
 // figures of one run by name, in the order of the table.
 type figures struct {
 	names  []string
@@ -93,6 +96,13 @@ var scenarios = []scenario{
 	},
 }
 
+func scenarioNames(all []scenario) (names []string) {
+	for _, s := range all {
+		names = append(names, s.name)
+	}
+	return names
+}
+
 // join brings viewers to a server: rooms and tokens first, where there are any.
 // It returns how long the handshakes took.
 func join(o contestant, p *process, spec loadSpec, most time.Duration) (*load, time.Duration, error) {
@@ -102,7 +112,7 @@ func join(o contestant, p *process, spec loadSpec, most time.Duration) (*load, t
 		rooms := []string{p.RoomARN}
 		var err error
 		if spec.Rooms > 1 {
-			if rooms, err = createRooms(p, spec.Rooms, ""); err != nil {
+			if rooms, err = createRooms(p, spec.Rooms, `"maximumMessageRatePerSecond":100`); err != nil {
 				return nil, 0, err
 			}
 		}
@@ -118,6 +128,9 @@ func join(o contestant, p *process, spec loadSpec, most time.Duration) (*load, t
 		return nil, 0, err
 	}
 	took, err := l.join(most)
+	if err == nil && p.RoomARN == "" && len(p.others) > 0 {
+		time.Sleep(500 * time.Millisecond) // until all servers of NATS know who wants what
+	}
 	if err != nil {
 		l.close()
 	}

@@ -18,16 +18,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a server under load, on processor 0 alone.
+// process is a server under load, on processor 0 alone; of a cluster, the first
+// node.
 type process struct {
 	API, Messaging, Admin, Region string
 	AccessKeyID                   string `json:"access_key_id"`
 	SecretKey                     string `json:"secret_access_key"`
 	RoomARN                       string `json:"room_arn"`
 
-	cmd   *exec.Cmd
-	ready time.Duration
+	cmd    *exec.Cmd
+	ready  time.Duration
+	others []*process // of its cluster
 }
+
+// startsWithin is how long a server may take until it is ready.
+const startsWithin = time.Minute
 
 // launch starts a server that prints one JSON line when it is ready.
 func launch(binary string, args ...string) (*process, error) {
@@ -42,7 +47,9 @@ func launch(binary string, args ...string) (*process, error) {
 	if err := pinned(p.cmd.Start); err != nil {
 		return nil, err
 	}
+	slow := time.AfterFunc(startsWithin, func() { _ = p.cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadBytes('\n')
+	slow.Stop()
 	if err != nil {
 		p.stop()
 		return nil, fmt.Errorf("%s did not start: %w\n%s", binary, err, &stderr)
@@ -75,7 +82,19 @@ func interrupted() {
 	}()
 }
 
+// nodes are the processes of its cluster, itself the first.
+func (p *process) nodes() []*process { return append([]*process{p}, p.others...) }
+
+// stop ends the server, of a cluster all nodes.
 func (p *process) stop() {
+	var ending sync.WaitGroup
+	for _, node := range p.nodes() {
+		ending.Go(node.end)
+	}
+	ending.Wait()
+}
+
+func (p *process) end() {
 	_ = p.cmd.Process.Signal(unix.SIGTERM)
 	ended := time.AfterFunc(10*time.Second, func() { _ = p.cmd.Process.Kill() })
 	_ = p.cmd.Wait()
@@ -121,8 +140,15 @@ func init() {
 	}
 }
 
-// cpu is the processor time that the process has used.
-func (p *process) cpu() time.Duration {
+// cpu is the processor time that the server has used, of a cluster all nodes.
+func (p *process) cpu() (sum time.Duration) {
+	for _, node := range p.nodes() {
+		sum += node.ownCPU()
+	}
+	return sum
+}
+
+func (p *process) ownCPU() time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0

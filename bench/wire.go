@@ -37,7 +37,7 @@ func wireOf(spec *loadSpec) wire {
 	case "centrifuge":
 		return centrifugeWire{}
 	case "nats":
-		return natsWire{}
+		return natsWire{spec.Base}
 	}
 	return plainWire{}
 }
@@ -126,12 +126,12 @@ func (centrifugeWire) message(dst []byte, room int, seq uint32, due int64) []byt
 }
 
 // natsWire is the client protocol of NATS in binary frames.
-type natsWire struct{}
+type natsWire struct{ base int } // of its rooms' numbers
 
 func (natsWire) request(int, string) (string, string) { return "/", "" }
-func (natsWire) join(dst []byte, room int) []byte {
+func (n natsWire) join(dst []byte, room int) []byte {
 	return appendFrame(dst, 2, func(b []byte) []byte {
-		return fmt.Appendf(b, "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nSUB r%d 1\r\nPING\r\n", room)
+		return fmt.Appendf(b, "CONNECT {\"verbose\":false,\"pedantic\":false,\"protocol\":1}\r\nSUB r%d 1\r\nPING\r\n", n.base+room)
 	})
 }
 func (natsWire) joined(frame []byte) bool { return bytes.Contains(frame, []byte("PONG\r\n")) }
@@ -141,10 +141,10 @@ func (natsWire) answer(frame []byte) []byte {
 	}
 	return nil
 }
-func (natsWire) message(dst []byte, room int, seq uint32, due int64) []byte {
+func (n natsWire) message(dst []byte, room int, seq uint32, due int64) []byte {
 	event := appendEvent(nil, seq, due)
 	return appendFrame(dst, 2, func(b []byte) []byte {
-		b = fmt.Appendf(b, "PUB r%d %d\r\n", room, len(event))
+		b = fmt.Appendf(b, "PUB r%d %d\r\n", n.base+room, len(event))
 		return append(append(b, event...), "\r\n"...)
 	})
 }

@@ -22,6 +22,7 @@ type viewer struct {
 	state   viewerState
 	tries   uint8
 	sampled bool // its frames are parsed: order and delay
+	far     bool // on another node than its sender
 	room    int32
 	last    uint32 // number of the last message, if sampled
 	begun   int64  // when it began to connect
@@ -64,7 +65,6 @@ type worker struct {
 	wake   int
 	events []unix.EpollEvent
 	buffer []byte
-	to     unix.SockaddrInet4
 	todo   []int // to connect
 	busy   int   // connecting now
 
@@ -206,7 +206,7 @@ func (w *worker) dial(i int) error {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + number/10_000)}}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	if err := unix.Connect(fd, &w.to); err != nil && err != unix.EINPROGRESS {
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: w.load.port(number), Addr: [4]byte{127, 0, 0, 1}}); err != nil && err != unix.EINPROGRESS {
 		return fmt.Errorf("connect: %w", err)
 	}
 	w.watch(i, unix.EPOLL_CTL_ADD, unix.EPOLLOUT)
@@ -317,7 +317,7 @@ func (w *worker) refused(i int, why string) {
 	w.left(i)
 	if tries <= 4 {
 		w.shared.failed.Add(-1)
-		*v = viewer{room: v.room, sampled: v.sampled, begun: v.begun, tries: tries}
+		*v = viewer{room: v.room, sampled: v.sampled, far: v.far, begun: v.begun, tries: tries}
 		w.todo = append(w.todo, i)
 	}
 }
@@ -458,6 +458,9 @@ func (w *worker) sample(v *viewer) {
 		}
 		v.last = uint32(seq)
 		w.shared.delays.add(time.Duration(now - due))
+		if v.far {
+			w.shared.far.add(time.Duration(now - due))
+		}
 		b = b[second+third+3:]
 	}
 	v.carry = append(v.carry[:0], b...)
@@ -596,10 +599,9 @@ func (w *worker) begin(j *job) {
 func newWorker(spec *loadSpec, s *shared, first, end, stride int) (*worker, error) {
 	w := &worker{load: spec, wire: wireOf(spec), shared: s, first: first, stride: stride,
 		events: make([]unix.EpollEvent, 512), buffer: make([]byte, 256<<10), jobs: make(chan *job, 1), ended: make(chan struct{})}
-	w.to = unix.SockaddrInet4{Port: spec.Port, Addr: [4]byte{127, 0, 0, 1}}
 	for n := first; n < end; n += stride {
 		w.todo = append(w.todo, len(w.viewers))
-		w.viewers = append(w.viewers, viewer{room: int32(n % spec.Rooms), sampled: n%spec.Sample == 0})
+		w.viewers = append(w.viewers, viewer{room: int32(n % spec.Rooms), sampled: n%spec.Sample == 0, far: spec.port(n) != spec.Ports[0]})
 	}
 	if first == 0 {
 		w.seqs = make([]uint32, spec.Rooms)
