@@ -88,11 +88,8 @@ func (h *Hub) take(r *room, action ivschat.ActionName, settings *ivschat.Room, n
 			if !r.take(perSecond, h.now) {
 				return false
 			}
-		case h.cluster.rates.home(r.arn) == 0:
-			if !h.cluster.rates.take(r.arn, perSecond, now) {
-				return false
-			}
-		default: // arrange asks
+		case !h.cluster.rates.take(r.arn, perSecond, now): // if its home is elsewhere, arrange asks that, too
+			return false
 		}
 		_, ok := h.quota.Take(r.scope, quota.SendMessage, now)
 		return ok

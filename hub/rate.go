@@ -17,7 +17,9 @@ import (
 // In a cluster the message rate of a room is counted on one node, the room's home,
 // which all others ask for each message: so it is held exactly, whichever nodes the
 // senders are on. The home is chosen by a hash over the names of those that are
-// alive, which all nodes do alike. When a node comes or goes some rooms have
+// alive, which all nodes do alike. It is asked for no more than the room's rate by
+// each node, which refuses by itself what comes on top: a room full of people who
+// write at once must not cost the home a question for each. When a node comes or goes some rooms have
 // another home, which begins with a full second's worth; and a node whose home
 // does not answer, or is starting or stopping, counts by itself what it hears in
 // the room.
@@ -82,7 +84,10 @@ func (r *rates) home(arn ivschat.ARN) engine.Run {
 	return home
 }
 
-// take counts a message of a room whose home is here.
+// take counts a message: of a room whose home is here all of them, of others those
+// that this node is to ask about. Of those it refuses none that the home would
+// grant, but for one message in a burst: both fill alike, and while the home refuses
+// it has nothing left either.
 func (r *rates) take(arn ivschat.ARN, perSecond int, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
