@@ -99,6 +99,9 @@ func measureBus(_ *contest, o contestant, p *process, f *figures) error {
 		f.set(name+"sender's node: p99 ms", s.near.ms(0.99))
 		f.set(name+"other node: p50 ms", far.ms(0.5))
 		f.set(name+"other node: p99 ms", far.ms(0.99))
+		if len(p.others) > 0 {
+			f.set(name+"the bus: p50 ms", far.ms(0.5)-s.near.ms(0.5))
+		}
 		f.set(name+"load late, p99 ms", s.Late)
 		return l.check()
 	}
