@@ -366,44 +366,44 @@ func TestTheConnectionQuotaHoldsAcrossNodes(t *testing.T) {
 // Callers on three nodes at once get what the account's rate allows, and not three
 // times as much.
 func TestAnAccountsRateHoldsAcrossNodes(t *testing.T) {
-	const rate, seconds = 10, 4
+	const rate, seconds = 5, 4
 	nodes := trio(t, func(c *Config) { c.Limits.Keys = map[string]string{"get_room_per_second": fmt.Sprint(rate)} })
 	room := createRoom(t, nodes[0], "rated")
-	through := make([]int, len(nodes))
-	call := func(until func(status int) bool) {
+	call := func(until func(status int) bool) (through, refused int) {
+		var mu sync.Mutex
 		var calling sync.WaitGroup
-		for i, s := range nodes {
+		for _, s := range nodes {
 			caller := devCaller(t, s)
 			calling.Go(func() {
-				for {
+				for began := time.Now(); ; {
 					status, out := caller.call(t, "GetRoom", map[string]any{"identifier": room})
+					mu.Lock()
 					switch status {
 					case 200:
-						through[i]++
+						through++
 					case 429:
+						refused++
 					default:
 						t.Errorf("GetRoom answers %d: %v", status, out)
-						return
 					}
-					if until(status) {
+					mu.Unlock()
+					if until(status) || time.Since(began) > time.Minute { // a machine may be too slow to be refused
 						return
 					}
 				}
 			})
 		}
 		calling.Wait()
+		return through, refused
 	}
 	call(func(status int) bool { return status == 429 }) // the second's worth that was there
-	clear(through)
 	began := time.Now()
-	call(func(int) bool { return time.Since(began) > seconds*time.Second })
-	sum, took := 0, time.Since(began).Seconds()
-	for _, n := range through {
-		sum += n
-	}
+	through, refused := call(func(int) bool { return time.Since(began) > seconds*time.Second })
+	took := time.Since(began).Seconds()
 	// What the nodes let through beside one another before, they make up for.
-	if least, most := int(rate*(took-2)), int(1.5*rate*took); sum < least || sum > most {
-		t.Errorf("%v calls went through in %.1f s at a rate of %d, want %d to %d in all", through, took, rate, least, most)
+	least, most := int(rate*(took-2)), int(1.5*rate*took)
+	if refused > 0 && through < least || through > most {
+		t.Errorf("%d calls went through and %d were refused in %.1f s at a rate of %d, want %d to %d", through, refused, took, rate, least, most)
 	}
 }
 

@@ -349,9 +349,13 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 
 	contents[2].feed.Close()
 	c.stop(2)
-	for deadline := time.Now().Add(time.Minute); contents[0].feed.Sync(ctx) != nil; time.Sleep(10 * time.Millisecond) { // there may be an election
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // there may be an election
+		_, err := b.Get(ctx, "k10")
+		if err == nil && contents[0].feed.Sync(ctx) == nil {
+			break
+		}
 		if time.Now().After(deadline) {
-			t.Fatal("two of three nodes do not go on")
+			t.Fatalf("two of three nodes do not go on: %v", err)
 		}
 	}
 	change(10)
