@@ -43,12 +43,16 @@ func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
 }
 
 // outsideTrio starts three nodes that use a NATS cluster of somebody else.
-func outsideTrio(t *testing.T) []*Server {
+func outsideTrio(t *testing.T, change ...func(*Config)) []*Server {
 	t.Helper()
 	outside := natstest.Start(t, natstest.Options{})
 	credentials := outside.Credentials()
 	return startAll(t, func(i int) Config {
-		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), NATS: NATS{URL: outside.URL(), Credentials: credentials}}}
+		c := Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), NATS: NATS{URL: outside.URL(), Credentials: credentials}}}
+		for _, change := range change {
+			change(&c)
+		}
+		return c
 	})
 }
 

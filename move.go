@@ -42,8 +42,8 @@ func (p Place) find(ctx context.Context) (*running, error) {
 	if err != nil || server != nil {
 		return server, err
 	}
-	if cluster, node, ok := engine.ClusterOf(p.Data); ok {
-		return nil, fmt.Errorf("%s is the folder of node %s of cluster %s, and no server runs on it: start the cluster, since what it has is with its nodes together", p.Data, node, cluster)
+	if node := engine.NodeOf(p.Data); node != "" {
+		return nil, fmt.Errorf("%s is the folder of %s, and no server runs on it: start the cluster, since what it has is with its nodes together", p.Data, node)
 	}
 	if p.Cluster {
 		return nil, fmt.Errorf("the configuration is that of a node of a cluster, and no server runs on its folder %s: start the cluster, and run this beside one of its nodes", p.Data)

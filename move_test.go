@@ -87,6 +87,11 @@ func logged(t *testing.T, folder, text string) {
 // Everything goes from one server to a cluster of three and back: resources, the
 // keys of tokens, used tokens, and records that were not delivered.
 func TestAServiceMovesToAClusterAndBack(t *testing.T) {
+	t.Run("embedded", func(t *testing.T) { movesThereAndBack(t, trio) })
+	t.Run("external", func(t *testing.T) { movesThereAndBack(t, outsideTrio) })
+}
+
+func movesThereAndBack(t *testing.T, cluster func(*testing.T, ...func(*Config)) []*Server) {
 	nowhere := "http://" + freeAddresses(t, 1)[0]
 	broken := func() *LogTarget { return &LogTarget{Endpoint: nowhere, Region: "us-west-2", Flush: minFlush} }
 	folder := func(name string) (string, *LogTarget) {
@@ -122,13 +127,8 @@ func TestAServiceMovesToAClusterAndBack(t *testing.T) {
 	}
 
 	delivered, working := folder("cluster")
-	peers := freeAddresses(t, 3)
-	secret := write(t, "secret", strings.Repeat("s", 40))
-	nodes := startAll(t, func(i int) Config {
-		return Config{
-			Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret},
-			Logging: LoggingConfig{CloudWatchLogs: working, Firehose: broken(), Retry: retry},
-		}
+	nodes := cluster(t, func(c *Config) {
+		c.Logging = LoggingConfig{CloudWatchLogs: working, Firehose: broken(), Retry: retry}
 	})
 	at := func(s *Server) Place { return Place{Data: s.Data()} }
 	if devRoom := nodes[0].Room(); roomName(t, nodes[0], string(devRoom)) != "dev" {

@@ -453,11 +453,17 @@ func Exists(path string) bool {
 	return false
 }
 
-// ClusterOf is the cluster and node whose store a data folder has; ok is false if
-// it has none of a cluster.
-func ClusterOf(path string) (cluster, node string, ok bool) {
+// NodeOf says, for people, which node of a cluster or of an external NATS a data
+// folder belongs to; "" if to none.
+func NodeOf(path string) string {
 	marker, _ := os.ReadFile(filepath.Join(path, modeFile)) // without one it is of none
-	return clusterIn(string(marker))
+	if string(marker) == external.marker {
+		return external.what
+	}
+	if cluster, node, ok := clusterIn(string(marker)); ok {
+		return clustered(cluster, node).what
+	}
+	return ""
 }
 
 func clusterIn(marker string) (cluster, node string, ok bool) {

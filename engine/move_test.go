@@ -85,10 +85,7 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 		t.Cleanup(func() { closed(t, e) })
 		check(t, e, e)
 	})
-	t.Run("cluster", func(t *testing.T) {
-		c := startTrio(t)
-		check(t, c.nodes[0], c.nodes[2])
-	})
+	onBoth(t, func(t *testing.T, c *trio) { check(t, c.nodes[0], c.nodes[2]) })
 }
 
 // What was used is known with its time, in either kind of store.
@@ -129,10 +126,7 @@ func TestUsedTokensCanBeRead(t *testing.T) {
 			t.Errorf("after a restart %v, %v", all, err)
 		}
 	})
-	t.Run("cluster", func(t *testing.T) {
-		c := startTrio(t)
-		check(t, c.nodes[0], c.nodes[1])
-	})
+	onBoth(t, func(t *testing.T, c *trio) { check(t, c.nodes[0], c.nodes[1]) })
 }
 
 // What no reader has acknowledged can be read, on any node whoever wrote it.
@@ -194,10 +188,7 @@ func TestUndeliveredBatchesCanBeRead(t *testing.T) {
 		defer closed(t, e)
 		check(t, e, e)
 	})
-	t.Run("cluster", func(t *testing.T) {
-		c := startTrio(t)
-		check(t, c.nodes[0], c.nodes[2])
-	})
+	onBoth(t, func(t *testing.T, c *trio) { check(t, c.nodes[0], c.nodes[2]) })
 }
 
 // A folder is used by the kind of server that made it, and by no other.
@@ -281,12 +272,17 @@ func TestAFolderIsOfOneKindOfServer(t *testing.T) {
 	}
 	dir := t.TempDir()
 	made(cluster("x", "a"))(dir)
-	if cluster, node, ok := engine.ClusterOf(dir); !ok || cluster != "x" || node != "a" {
-		t.Errorf("the folder is of node %q of cluster %q, %v", node, cluster, ok)
-	}
-	for _, path := range []string{t.TempDir(), filepath.Join(dir, "nothing")} {
-		if _, _, ok := engine.ClusterOf(path); ok {
-			t.Errorf("%s is of a cluster", path)
+	outside := t.TempDir()
+	made(func(dir string) engine.Options {
+		return engine.Options{Dir: dir, External: &engine.External{URL: "nats://" + peers[0], Node: "a"}}
+	})(outside)
+	standalone := t.TempDir()
+	made(alone)(standalone)
+	for path, want := range map[string]string{
+		dir: "node a of cluster x", outside: "a server on an external NATS", standalone: "", t.TempDir(): "", filepath.Join(dir, "nothing"): "",
+	} {
+		if node := engine.NodeOf(path); node != want {
+			t.Errorf("%s is the folder of %q, want %q", path, node, want)
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (b *Bucket) snapshot(ctx context.Context) ([]Entry, error) {
 // All are the keys that were used and must be remembered still, with until when.
 func (o *Once) All(ctx context.Context) (map[string]time.Time, error) {
 	all := map[string]time.Time{}
-	since := time.Now().Add(-afterwards)
+	since := o.engine.now().Add(-afterwards)
 	if o.kv == nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()
