@@ -43,6 +43,7 @@ type Bus struct {
 	answering map[string]Handler // by subject
 	asked     map[uint64]chan answer
 	members   map[Run]*member // the others
+	beats     [16]sentBeat    // the latest, by number
 	changed   []func(Member)
 }
 

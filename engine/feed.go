@@ -206,8 +206,8 @@ func (f *Feed) Close() {
 	f.done.Wait()
 }
 
-// ask is the last revision of the bucket, as its leader has it. Of a cluster whose
-// nodes are not ours the answer counts only if the leader is sure to be one.
+// ask is the last revision of the bucket, as its leader has it. The answer counts
+// only if that is sure to be the leader still.
 func (f *Feed) ask(ctx context.Context) (uint64, error) {
 	for {
 		var info *jetstream.StreamInfo
@@ -215,21 +215,37 @@ func (f *Feed) ask(ctx context.Context) (uint64, error) {
 			info, err = f.stream.Info(ctx)
 			return err
 		})
-		switch {
-		case err != nil:
+		if err != nil {
 			return 0, err
-		case f.bucket.engine.nodes > 0 || leads(info.Cluster):
+		}
+		doubt := f.bucket.engine.doubts(info.Cluster)
+		if doubt == nil {
 			return info.State.LastSeq, nil
 		}
 		select {
 		case <-ctx.Done():
-			return 0, fmt.Errorf("the leader of %s in NATS does not hear a majority of the replicas: %w", f.bucket.name, ctx.Err())
+			return 0, fmt.Errorf("ask for the last revision of %s: %w: %w", f.bucket.name, doubt, ctx.Err())
 		case <-time.After(askPause):
 		}
 	}
 }
 
 const askPause = 50 * time.Millisecond
+
+// doubts is nil if who answered for a stream is sure to lead it, or says why not.
+func (e *Engine) doubts(c *jetstream.ClusterInfo) error {
+	switch {
+	case e.nodes == 0 && leads(c):
+		return nil
+	case e.nodes == 0:
+		return errors.New("the leader in NATS does not hear a majority of the replicas")
+	case c == nil || c.Leader == "":
+		return errors.New("there is no leader") // a node that knows of none says what it has itself
+	case !e.bus.trusts(c.Leader):
+		return errors.New("the leader has just come back, and may be the leader no more")
+	}
+	return nil
+}
 
 func (f *Feed) advance(to uint64) {
 	f.mu.Lock()

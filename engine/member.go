@@ -34,6 +34,12 @@ const (
 	// silence is after how much of it a node counts as gone.
 	silence = 6 * beatEvery
 
+	// echo is how old a beat of this node may be that is the last one that another
+	// says it has heard. A leader that the others do not hear is replaced after 4 s at
+	// the earliest, counted from its last sign, which it gives each second: so who has
+	// a young echo of a majority knows of every leader that there was.
+	echo = 2 * time.Second
+
 	// wrongClock is how far a clock may be from those of the others for a node to
 	// start: signatures are good for five minutes, tokens for as little as one.
 	wrongClock = time.Minute
@@ -44,7 +50,8 @@ type member struct {
 	Member
 	beat  uint64
 	scout bool
-	heard time.Time // by the monotonic clock
+	since time.Time // it is heard, by the monotonic clock
+	heard time.Time // lately, by the same
 	sees  []seen    // whom it hears
 }
 
@@ -64,6 +71,12 @@ type seen struct {
 	Node string `json:"node"`
 	Run  Run    `json:"run,string"`
 	Beat uint64 `json:"beat"`
+}
+
+// sentBeat is a beat of this node, by the monotonic clock.
+type sentBeat struct {
+	number uint64
+	at     time.Time
 }
 
 const beatSubject = "beat"
@@ -98,6 +111,9 @@ func (b *Bus) beat(n uint64) {
 		sees = append(sees, seen{m.Node, m.Run, m.beat})
 	}
 	b.mu.RUnlock()
+	b.mu.Lock()
+	b.beats[n%uint64(len(b.beats))] = sentBeat{n, time.Now()}
+	b.mu.Unlock()
 	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, stage(b.stage.Load()), b.now().UnixNano(), sees})
 	if err != nil {
 		panic(err) // it has nothing that JSON has not
@@ -131,7 +147,11 @@ func (b *Bus) hear(from Run, data []byte) []byte {
 		b.members[from] = m
 	}
 	m.stage = said.Stage
-	m.beat, m.heard, m.sees, m.Ahead = said.Beat, time.Now(), said.Sees, time.Unix(0, said.Time).Sub(b.now())
+	now := time.Now()
+	if now.Sub(m.heard) > silence { // this node was stopped meanwhile
+		m.since = now
+	}
+	m.beat, m.heard, m.sees, m.Ahead = said.Beat, now, said.Sees, time.Unix(0, said.Time).Sub(b.now())
 	told := b.changed
 	b.mu.Unlock()
 	b.report(events, told)
@@ -208,9 +228,11 @@ func (b *Bus) first() bool {
 	return len(members) == 0 || b.engine.node < members[0].Node
 }
 
-// Majority says whether this node hears so many others that they are, with it,
-// more than half of the cluster. Of a cluster of unknown size, as with an external
-// NATS, it says whether that can be reached.
+// Majority says whether this node and others that it hears, and that hear it, are
+// more than half of the cluster. It is false from 2 s after it was cut off, in
+// whichever direction, or was stopped, before the others have a new leader. Of a
+// cluster of unknown size, as with an external NATS, it says whether that can be
+// reached.
 func (b *Bus) Majority() bool {
 	return b.alone() == nil
 }
@@ -222,10 +244,47 @@ func (b *Bus) alone() error {
 		return nil
 	case b.engine.nodes == 0:
 		return errors.New("NATS cannot be reached; the log says why, and cluster.nats.url where it should be")
-	case 2*(len(b.Members())+1) > b.engine.nodes:
+	case 2*b.near() > b.engine.nodes:
 		return nil
 	}
 	return errors.New("this node does not reach a majority of the cluster's nodes")
+}
+
+// near counts this node and those that it hears and that hear it.
+func (b *Bus) near() int {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	now, near := time.Now(), 1
+	for _, m := range b.members {
+		if !m.scout && now.Sub(m.heard) <= silence && slices.ContainsFunc(m.sees, func(s seen) bool { return s.Run == b.run && b.echoes(s.Beat, now) }) {
+			near++
+		}
+	}
+	return near
+}
+
+// trusts says whether a node that says that it leads does: this one if it is one of
+// a majority, another one if it was heard without a break for so long that it has
+// heard of a leader that was chosen before.
+func (b *Bus) trusts(leader string) bool {
+	if leader == b.engine.node {
+		return b.Majority()
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for _, m := range b.members {
+		if m.Node == leader && !m.scout {
+			return time.Since(m.since) > echo
+		}
+	}
+	return false
+}
+
+// echoes says whether a beat of this node that another has heard is young enough.
+// The caller holds mu.
+func (b *Bus) echoes(beat uint64, now time.Time) bool {
+	sent := b.beats[beat%uint64(len(b.beats))]
+	return sent.number == beat && now.Sub(sent.at) <= echo
 }
 
 // meet waits until a majority hears this node, and finds out whether it may be one
