@@ -85,7 +85,7 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if p := c.problems(func(string) string { return "" }); len(p) > 0 {
 		return nil, p
 	}
-	s := &Server{config: c, log: c.logger(), failed: make(chan error, 3), reloading: make(chan struct{}, 1)}
+	s := &Server{config: c, log: c.logger(), failed: make(chan error, 4), reloading: make(chan struct{}, 1)}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -121,7 +121,8 @@ const fewViewers = 9000
 // openStore opens the engine and what is kept in it.
 func (s *Server) openStore(ctx context.Context, limits quota.Limits, metrics prometheus.Registerer) (*engine.Bucket, *engine.Once, error) {
 	c := s.config
-	o := engine.Options{Log: s.log.With("component", "store"), Now: s.now}
+	o := engine.Options{Log: s.log.With("component", "store"), Now: s.now,
+		Failed: func(err error) { s.failed <- fmt.Errorf("store: %w", err) }}
 	if c.Data != Memory {
 		if err := makeFolder(c.Data); err != nil {
 			return nil, nil, err

@@ -78,7 +78,12 @@ func (e *Engine) keyValue(ctx context.Context, c jetstream.StreamConfig) (jetstr
 	if _, err := e.makeStream(ctx, c, false); err != nil {
 		return nil, err
 	}
-	return e.js.KeyValue(ctx, bucket)
+	var kv jetstream.KeyValue
+	err := e.tries(ctx, func(ctx context.Context) (err error) {
+		kv, err = e.js.KeyValue(ctx, bucket)
+		return err
+	})
+	return kv, err
 }
 
 func streamOf(bucket string) string { return "KV_" + bucket }

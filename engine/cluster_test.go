@@ -28,7 +28,8 @@ type trio struct {
 	outside     *natstest.Cluster // nil: they are a cluster themselves
 	credentials string            // for it
 
-	maxBytes int64 // of the next that is started; 0 is what there is
+	maxBytes int64       // of the next that is started; 0 is what there is
+	failed   func(error) // of the next
 }
 
 var secret = []byte("a secret that is long enough for a test")
@@ -48,7 +49,7 @@ func freePorts(t testing.TB, n int) (addresses []string) {
 }
 
 func (c *trio) options(i int) engine.Options {
-	o, node := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes}, string(rune('a'+i))
+	o, node := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes, Failed: c.failed}, string(rune('a'+i))
 	if c.outside != nil {
 		o.External = &engine.External{URL: c.outside.URL(), Credentials: c.credentials, Node: node}
 	} else {

@@ -39,6 +39,10 @@ type Options struct {
 	// Log takes what NATS has to say; nil discards it.
 	Log *slog.Logger
 
+	// Failed is called, at most once, if the store of a node must be opened anew to go
+	// on; nil does nothing.
+	Failed func(error)
+
 	// Now is the clock that other nodes are told and used keys are forgotten by; nil
 	// is time.Now.
 	Now func() time.Time
@@ -67,6 +71,9 @@ type Engine struct {
 
 	denied    atomic.Pointer[error] // what an external NATS did not allow first
 	pretended atomic.Int64          // space on the disk, for tests; negative = what it has
+
+	stop context.CancelFunc // ends what runs; nil if nothing does
+	done sync.WaitGroup
 
 	mu     sync.Mutex
 	once   *Once
@@ -185,7 +192,16 @@ func (e *Engine) open(ctx context.Context, o Options) error {
 		return fmt.Errorf("connect to the embedded store: %w", err)
 	}
 	if o.Cluster != nil {
-		return e.join(ctx, o, logger)
+		if err := e.join(ctx, o, logger); err != nil {
+			return err
+		}
+		running, stop := context.WithCancel(context.Background())
+		e.stop = stop
+		if o.Failed == nil {
+			o.Failed = func(error) {}
+		}
+		e.done.Go(func() { e.watchStore(running, o.Failed) })
+		return nil
 	}
 	if e.folder == nil {
 		return nil
@@ -370,6 +386,10 @@ func (e *Engine) Close(ctx context.Context) error {
 		e.bus.leave(ctx)
 		e.bus.close()
 		e.bus = nil
+	}
+	if e.stop != nil {
+		e.stop()
+		e.done.Wait()
 	}
 	var err error
 	if e.guard != nil {

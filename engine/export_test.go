@@ -192,3 +192,6 @@ func (e *Engine) StepDown(ctx context.Context, bucket string) error {
 		}
 	}
 }
+
+// TurnOff turns the store off as NATS does when a disk is full.
+func TurnOff(e *Engine) error { return e.server.ShutdownJetStream() }

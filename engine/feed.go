@@ -343,13 +343,17 @@ func (f *Feed) lookFor(l *look) {
 // lookTimeout bounds one question; a leader that is there answers in a millisecond.
 const lookTimeout = 2 * time.Second
 
-// Fresh is nil if the node has had everything lately, or says why not.
+// Fresh is nil if the node has had everything lately and keeps it too, or says why
+// not.
 func (f *Feed) Fresh() error {
 	if f.stream == nil {
 		return nil
 	}
 	if err := f.failed.Load(); err != nil {
 		return *err
+	}
+	if err := f.bucket.engine.off(); err != nil {
+		return err
 	}
 	if err := f.bucket.engine.bus.alone(); err != nil {
 		return err
