@@ -1,5 +1,5 @@
 # make test   installs what the tests need and runs them all
-# make chaos  everything goes wrong, again and again, for an hour (SEED=7 repeats a run)
+# make chaos  everything goes wrong, again and again, for an hour and a half (SEED=7 repeats a run)
 # make bench  the benchmarks, on this machine
 # make build  bin/hubbub
 

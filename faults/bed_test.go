@@ -3,7 +3,9 @@ package faults
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ type bed struct {
 	load   *load.Load
 	rules  history.Rules
 	settle time.Duration // after the end of a fault
+	random *rand.Rand
 
 	faults  []history.Fault
 	deaths  []history.Death
@@ -30,12 +33,16 @@ type bed struct {
 	filled  map[string]history.Time // since when a node's disk is full
 }
 
-// fault is something that goes wrong for a while.
+// fault is something that goes wrong for a while, with some nodes.
 type fault struct {
 	name       string
-	short      int // how long it lasts in a short run, in seconds; 0 leaves it out
-	long       int // in a long one
-	begin, end func()
+	short      int                // how long it lasts in a short run, in seconds; 0 leaves it out
+	long       int                // in a long one
+	at         func() []*lab.Node // chosen when it begins; nil is all
+	begin, end func([]*lab.Node)  // nil does nothing
+
+	// away is that the other nodes have to do without these.
+	away bool
 
 	// cuts is that clients and servers do not hear of each other. For as long as that
 	// lasted, TCP may take to send again what was not acknowledged.
@@ -54,7 +61,7 @@ func (f fault) time() time.Duration {
 // All is to be well so long after a fault.
 func newBed(t *testing.T, seed uint64, settle time.Duration, names ...string) *bed {
 	t.Helper()
-	b := &bed{t: t, seed: seed, lab: lab.New(t, seed, names...), settle: settle, filled: map[string]history.Time{}, rules: history.Rules{
+	b := &bed{t: t, seed: seed, lab: lab.New(t, seed, names...), settle: settle, random: rand.New(rand.NewPCG(seed, 'b')), filled: map[string]history.Time{}, rules: history.Rules{
 		Join: time.Second, Late: 2 * time.Second, Dying: time.Second / 2, Lag: 2 * time.Second}}
 	outside, err := b.lab.Side(lab.Outside).Listen(0)
 	if err != nil {
@@ -90,7 +97,7 @@ func (b *bed) run(all ...fault) {
 	}
 	b.load.Rest()
 	time.Sleep(b.rules.Late)
-	b.load.Audit()
+	b.load.Audit(everything)
 	seen := b.load.Leave()
 	for _, n := range b.nodes {
 		b.delivered(n)
@@ -104,11 +111,26 @@ func (b *bed) run(all ...fault) {
 // happens lets one fault begin, last, end and settle.
 func (b *bed) happens(f fault) {
 	b.t.Helper()
+	nodes := b.nodes
+	if f.at != nil {
+		nodes = f.at()
+	}
+	var names []string
+	for _, n := range nodes {
+		names = append(names, n.Name)
+	}
 	h := history.Fault{Name: f.name, Began: b.load.Now()}
-	b.t.Logf("%7.1f s: %s", h.Began.Seconds(), f.name)
-	f.begin()
+	if f.away {
+		h.Away = names
+	}
+	b.t.Logf("%7.1f s: %s, of %v", h.Began.Seconds(), f.name, names)
+	if f.begin != nil {
+		f.begin(nodes)
+	}
 	time.Sleep(f.time())
-	f.end()
+	if f.end != nil {
+		f.end(nodes)
+	}
 	h.Ended = b.load.Now()
 	for _, n := range b.nodes {
 		n.Ready()
@@ -118,12 +140,22 @@ func (b *bed) happens(f fault) {
 		settle += f.time()
 	}
 	h.Settled = h.Ended + settle
+	if f.away { // so that it is seen whether the others go on
+		h.Settled = max(h.Settled, h.Began+b.rules.Resume)
+	}
 	time.Sleep(h.Settled - b.load.Now())
 	h.Until = b.load.Now()
 	b.faults = append(b.faults, h)
-	b.load.Audit()
+	b.load.Audit(recent)
 	b.load.Again()
+	b.load.Home()
 }
+
+// How many of the youngest rooms are looked at: after each fault, and at the end.
+const (
+	recent     = 500
+	everything = 1 << 30
+)
 
 // tell prints what was seen, and fails if a promise was broken.
 func (b *bed) tell(seen *history.History) {
@@ -180,55 +212,149 @@ func (b *bed) counts(n *lab.Node) {
 	b.dropped += dropped
 }
 
-// kills returns what kills nodes at once.
-func (b *bed) kills(nodes ...*lab.Node) func() {
-	return func() {
+// kill kills nodes at once.
+func (b *bed) kill(nodes []*lab.Node) {
+	for _, n := range nodes {
+		b.counts(n)
+	}
+	var killing sync.WaitGroup
+	for _, n := range nodes {
+		killing.Go(n.Kill)
+	}
+	killing.Wait()
+	for _, n := range nodes {
+		b.deaths = append(b.deaths, history.Death{Node: n.Name, At: b.load.Now()})
+	}
+}
+
+// stop ends nodes at once, as an operator would.
+func (b *bed) stop(nodes []*lab.Node) {
+	for _, n := range nodes {
+		b.counts(n)
+		n.Stop()
+	}
+}
+
+// start starts nodes again.
+func (b *bed) start(nodes []*lab.Node) { b.startOff(nodes, 0) }
+
+// startOff starts nodes with clocks that are off.
+func (b *bed) startOff(nodes []*lab.Node, skew time.Duration) {
+	for _, n := range nodes {
+		n.Run(skew)
+	}
+}
+
+// skew starts nodes anew with clocks that are off by so much.
+func (b *bed) skew(by time.Duration) func([]*lab.Node) {
+	return func(nodes []*lab.Node) {
 		for _, n := range nodes {
-			b.counts(n)
-		}
-		for _, n := range nodes {
-			n.Kill()
-			b.deaths = append(b.deaths, history.Death{Node: n.Name, At: b.load.Now()})
+			b.stop([]*lab.Node{n})
+			n.Run(by)
+			n.Ready()
 		}
 	}
 }
 
-// starts returns what starts nodes again.
-func (b *bed) starts(nodes ...*lab.Node) func() {
-	return func() {
-		for _, n := range nodes {
-			n.Run(0)
+func (b *bed) pause(nodes []*lab.Node) {
+	for _, n := range nodes {
+		n.Pause()
+	}
+}
+
+func (b *bed) resume(nodes []*lab.Node) {
+	for _, n := range nodes {
+		n.Resume()
+	}
+}
+
+// others are the names of the other nodes.
+func (b *bed) others(nodes []*lab.Node) (names []string) {
+	for _, n := range b.nodes {
+		if !slices.Contains(nodes, n) {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+// cut cuts the wires between nodes and the other nodes.
+func (b *bed) cut(nodes []*lab.Node) { b.wires(nodes, b.others(nodes), true, true) }
+
+// unheard cuts those by which the other nodes hear these; deaf the others.
+func (b *bed) unheard(nodes []*lab.Node) { b.wires(nodes, b.others(nodes), true, false) }
+func (b *bed) deaf(nodes []*lab.Node)    { b.wires(nodes, b.others(nodes), false, true) }
+
+// cutOff cuts all wires of nodes.
+func (b *bed) cutOff(nodes []*lab.Node) {
+	b.wires(nodes, append(b.others(nodes), lab.Clients, lab.Outside), true, true)
+}
+
+// side cuts the wires between nodes and a side, there and back or in one direction.
+func (b *bed) side(name string, there, back bool) func([]*lab.Node) {
+	return func(nodes []*lab.Node) { b.wires(nodes, []string{name}, there, back) }
+}
+
+func (b *bed) wires(nodes []*lab.Node, sides []string, there, back bool) {
+	for _, n := range nodes {
+		for _, s := range sides {
+			b.lab.Wire(n.Name, s, lab.Wire{Cut: there})
+			b.lab.Wire(s, n.Name, lab.Wire{Cut: back})
 		}
 	}
 }
 
-// cuts returns what cuts all wires between two groups of sides.
-func (b *bed) cuts(group, other []string) func() {
-	return func() { b.lab.Wires(group, other, lab.Wire{Cut: true}) }
+func (b *bed) heal([]*lab.Node) { b.lab.Heal() }
+
+// slow makes the wires of nodes, to clients and among them, slow and lossy.
+func (b *bed) slow(nodes []*lab.Node) {
+	sides := []string{lab.Clients}
+	for _, n := range nodes {
+		sides = append(sides, n.Name)
+	}
+	b.lab.Wires(sides, sides, lab.Wire{Latency: 200 * time.Millisecond, Loss: 0.02})
 }
 
-// cutsOneWay returns what cuts a wire in one direction.
-func (b *bed) cutsOneWay(from, to string) func() {
-	return func() { b.lab.Wire(from, to, lab.Wire{Cut: true}) }
-}
-
-// slow returns what makes the wires between sides slow and lossy.
-func (b *bed) slow(sides ...string) func() {
-	return func() { b.lab.Wires(sides, sides, lab.Wire{Latency: 200 * time.Millisecond, Loss: 0.02}) }
-}
-
-// fills returns what fills a node's disk.
-func (b *bed) fills(n *lab.Node) func() {
-	return func() {
+// fill fills nodes' disks, and free gives them back.
+func (b *bed) fill(nodes []*lab.Node) {
+	for _, n := range nodes {
 		b.filled[n.Name] = b.load.Now()
 		n.FillDisk()
 	}
 }
 
-// frees returns what gives it back.
-func (b *bed) frees(n *lab.Node) func() {
-	return func() {
+func (b *bed) free(nodes []*lab.Node) {
+	for _, n := range nodes {
 		n.FreeDisk()
 		b.full = append(b.full, history.Full{Node: n.Name, From: b.filled[n.Name], To: b.load.Now() + b.rules.Late})
 	}
+}
+
+// leader waits for the node that leads the bucket of rooms to be the only one that
+// says so.
+func (b *bed) leader() []*lab.Node {
+	b.t.Helper()
+	for limit := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		var leaders []*lab.Node
+		for _, n := range b.nodes {
+			if leads, _ := n.Metric("hubbub_cluster_leader", `of="resources"`); leads == 1 {
+				leaders = append(leaders, n)
+			}
+		}
+		if len(leaders) == 1 {
+			return leaders
+		}
+		if time.Now().After(limit) {
+			b.t.Fatalf("%d nodes say that they lead", len(leaders))
+		}
+	}
+}
+
+// follower is some node that does not lead.
+func (b *bed) follower() []*lab.Node {
+	b.t.Helper()
+	leads := b.leader()[0]
+	followers := slices.DeleteFunc(slices.Clone(b.nodes), func(n *lab.Node) bool { return n == leads })
+	i := b.random.IntN(len(followers))
+	return followers[i : i+1]
 }

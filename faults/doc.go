@@ -8,4 +8,5 @@
 //	go test .                     a short run
 //	go test . -v -long            a long one
 //	go test . -v -seed 7 -only kill
+//	go test . -v -long -run ThreeNodes -only 'leader|nothing'
 package faults

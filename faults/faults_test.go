@@ -15,9 +15,10 @@ import (
 )
 
 var (
-	seed = flag.Uint64("seed", 0, "repeats a run: the seed that it printed; 0 takes a new one")
-	long = flag.Bool("long", false, "faults last as long as they do in the worst of nights, and come in several orders")
-	only = flag.String("only", "", "runs faults whose names match this regular expression, and no others")
+	seed   = flag.Uint64("seed", 0, "repeats a run: the seed that it printed; 0 takes a new one")
+	long   = flag.Bool("long", false, "faults last as long as they do in the worst of nights, and come in several orders")
+	rounds = flag.Int("rounds", 3, "how often a long run has each fault")
+	only   = flag.String("only", "", "runs faults whose names match this regular expression, and no others")
 )
 
 // binary is the server under test: HUBBUB_BIN, or ../cmd/hubbub.
@@ -79,22 +80,67 @@ func theSeed(t *testing.T) uint64 {
 // TestOneNode has everything go wrong that can with a single server.
 func TestOneNode(t *testing.T) {
 	b := newBed(t, theSeed(t), 4*time.Second, "a")
-	a := b.nodes[0]
 	b.run(
-		fault{name: "nothing", short: 3, long: 10, begin: nothing, end: nothing},
-		fault{name: "kill -9", short: 1, long: 5, begin: b.kills(a), end: b.starts(a)},
-		fault{name: "restart", short: 1, long: 5, begin: a.Stop, end: b.starts(a)},
-		fault{name: "SIGSTOP", short: 3, long: 20, begin: a.Pause, end: a.Resume},
-		fault{name: "disk full", short: 3, long: 30, begin: b.fills(a), end: b.frees(a)},
-		fault{name: "200 ms, 2 % loss", short: 5, long: 30, begin: b.slow(lab.Clients, "a"), end: b.lab.Heal},
-		fault{name: "clients cut off", long: 30, begin: b.cuts([]string{lab.Clients}, []string{"a"}), end: b.lab.Heal, cuts: true},
-		fault{name: "clients unheard", long: 30, begin: b.cutsOneWay(lab.Clients, "a"), end: b.lab.Heal, cuts: true},
-		fault{name: "server unheard", long: 30, begin: b.cutsOneWay("a", lab.Clients), end: b.lab.Heal, cuts: true},
-		fault{name: "destination cut off", short: 3, long: 30, begin: b.cuts([]string{lab.Outside}, []string{"a"}), end: b.lab.Heal},
+		fault{name: "nothing", short: 3, long: 10},
+		fault{name: "kill -9", short: 1, long: 5, begin: b.kill, end: b.start},
+		fault{name: "restart", short: 1, long: 5, begin: b.stop, end: b.start},
+		fault{name: "SIGSTOP", short: 3, long: 20, begin: b.pause, end: b.resume},
+		fault{name: "disk full", short: 3, long: 30, begin: b.fill, end: b.free},
+		fault{name: "200 ms, 2 % loss", short: 5, long: 30, begin: b.slow, end: b.heal},
+		fault{name: "clients cut off", long: 30, begin: b.side(lab.Clients, true, true), end: b.heal, cuts: true},
+		fault{name: "clients unheard", long: 30, begin: b.side(lab.Clients, false, true), end: b.heal, cuts: true},
+		fault{name: "server unheard", long: 30, begin: b.side(lab.Clients, true, false), end: b.heal, cuts: true},
+		fault{name: "destination cut off", short: 3, long: 30, begin: b.side(lab.Outside, true, true), end: b.heal},
 	)
 }
 
-func nothing() {}
+// TestThreeNodes has everything go wrong that can with a cluster. In a short run the
+// machine may be busy with other tests and the servers look for races, so that what
+// must happen within a time has more of it.
+func TestThreeNodes(t *testing.T) {
+	b := newBed(t, theSeed(t), 4*time.Second, "a", "b", "c")
+	b.rules.Lag, b.rules.Resume, b.rules.Pause = 0, 12*time.Second, time.Second/2
+	if !*long {
+		b.rules.Resume, b.rules.Pause = 16*time.Second, 3*time.Second
+	}
+	all := []fault{
+		{name: "nothing", short: 3, long: 10},
+		{name: "kill -9 of all", short: 1, long: 5, begin: b.kill, end: b.start},
+		{name: "restart one by one", long: 1, begin: b.skew(0)},
+		{name: "200 ms, 2 % loss", long: 30, begin: b.slow, end: b.heal},
+		{name: "kill -9 of the leader, another cut off", long: 10, at: b.leader, begin: func(leader []*lab.Node) {
+			b.cut(b.follower())
+			b.kill(leader)
+		}, end: func(leader []*lab.Node) {
+			b.lab.Heal()
+			b.start(leader)
+		}},
+	}
+	for _, of := range []struct {
+		name  string
+		at    func() []*lab.Node
+		short bool
+	}{{"the leader", b.leader, true}, {"a follower", b.follower, false}} {
+		short := func(seconds int) int {
+			if of.short {
+				return seconds
+			}
+			return 0
+		}
+		all = append(all,
+			fault{name: "kill -9 of " + of.name, short: short(1), long: 10, at: of.at, begin: b.kill, end: b.start, away: true},
+			fault{name: of.name + " cut off", short: 7 - short(7), long: 30, at: of.at, begin: b.cut, end: b.heal, away: true, cuts: true},
+			fault{name: of.name + " unheard", long: 30, at: of.at, begin: b.unheard, end: b.heal, away: true, cuts: true},
+			fault{name: of.name + " deaf", long: 30, at: of.at, begin: b.deaf, end: b.heal, away: true, cuts: true},
+			fault{name: of.name + " cut off, from clients too", long: 30, at: of.at, begin: b.cutOff, end: b.heal, away: true, cuts: true},
+			fault{name: "SIGSTOP of " + of.name, long: 20, at: of.at, begin: b.pause, end: b.resume, away: true},
+			fault{name: "clock of " + of.name + " 10 s ahead", long: 20, at: of.at, begin: b.skew(10 * time.Second), end: b.skew(0)},
+			fault{name: "clock of " + of.name + " 10 s behind", long: 20, at: of.at, begin: b.skew(-10 * time.Second), end: b.skew(0)},
+			fault{name: "disk of " + of.name + " full", long: 30, at: of.at, begin: b.fill, end: b.free},
+		)
+	}
+	b.run(all...)
+}
 
 // chosen are the faults that this run is to have, in an order of its seed, in a long
 // run again and again. The first, which is nothing, stays there.
@@ -106,11 +152,11 @@ func chosen(t *testing.T, seed uint64, all []fault) []fault {
 	}
 	random := rand.New(rand.NewPCG(seed, 'o'))
 	some := all[:1:1]
-	rounds := 1
+	times := 1
 	if *long {
-		rounds = 3
+		times = *rounds
 	}
-	for range rounds {
+	for range times {
 		for _, i := range random.Perm(len(all) - 1) {
 			if f := all[i+1]; f.time() > 0 && pattern.MatchString(f.name) {
 				some = append(some, f)

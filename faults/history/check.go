@@ -13,6 +13,9 @@ type Rules struct {
 	Late  time.Duration // how late a frame may be when nothing is wrong
 	Dying time.Duration // what a node took so long before its kill may be lost with it
 	Lag   time.Duration // how long after the answer to a write other nodes may not show it
+
+	Resume time.Duration // after a node went, each living node takes writes again
+	Pause  time.Duration // how late a message is at most from one living node to another
 }
 
 // Kind is a promise that is broken.
@@ -35,6 +38,8 @@ const (
 	UnusedRefused Kind = "an unused token was refused"
 	NotLogged     Kind = "a delivered message is not in the log"
 	LoggedWrong   Kind = "a record is in the log of another room"
+	NoWrites      Kind = "a living node did not take writes again"
+	Paused        Kind = "a message among living nodes was late"
 )
 
 // Violation is one case of a broken promise.
@@ -55,6 +60,7 @@ func (h *History) Check(r Rules) []Violation {
 	c.frames()
 	c.tokens()
 	c.log()
+	c.goesOn()
 	slices.SortStableFunc(c.found, func(a, b Violation) int { return cmp.Compare(a.At, b.At) })
 	return c.found
 }

@@ -10,7 +10,7 @@ import (
 
 const s = time.Second
 
-var rules = Rules{Join: s, Late: 2 * s, Dying: s / 4, Lag: s}
+var rules = Rules{Join: s, Late: 2 * s, Dying: s / 4, Lag: s, Resume: 5 * s, Pause: s / 2}
 
 // wrong runs a check, and compares the kinds of what it finds.
 func wrong(t *testing.T, h History, want ...Kind) {
@@ -213,7 +213,7 @@ func TestLog(t *testing.T) {
 
 func TestOutages(t *testing.T) {
 	h := History{
-		Faults: []Fault{{"kill", 10 * s, 12 * s, 13 * s, 20 * s}, {"kill", 20 * s, 21 * s, 25 * s, 30 * s}, {"none", 30 * s, 40 * s, 40 * s, 40 * s}},
+		Faults: []Fault{{"kill", 10 * s, 12 * s, 13 * s, 20 * s, nil}, {"kill", 20 * s, 21 * s, 25 * s, 30 * s, nil}, {"none", 30 * s, 40 * s, 40 * s, 40 * s, nil}},
 		Writes: []Write{
 			{Writer: 1, Ended: 9 * s, Outcome: Acked}, {Writer: 1, Ended: 12 * s, Outcome: Unknown}, {Writer: 1, Ended: 14 * s, Outcome: Acked},
 			{Writer: 1, Ended: 19 * s, Outcome: Acked}, {Writer: 1, Ended: 22 * s, Outcome: Acked},
@@ -244,8 +244,8 @@ func TestOutages(t *testing.T) {
 	report := h.Report()
 	t.Log("\n" + report)
 	for _, want := range []string{
-		"kill  2 2.00 s 5.00 s 8.00 s 9.00 s 9.00 s",
-		"none  1 10.00 s 10.00 s 10.00 s 10.00 s 10.00 s",
+		"kill  2 2.00 s 5.00 s 8.00 s 9.00 s 9.00 s - - - -",
+		"none  1 10.00 s 10.00 s 10.00 s 10.00 s 10.00 s - - - -",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(report), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("the report lacks %q", want)

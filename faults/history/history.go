@@ -14,6 +14,7 @@ type Time = time.Duration
 
 // History is all that was seen in one run.
 type History struct {
+	Nodes  []string
 	Faults []Fault // in order of time
 	Deaths []Death
 	Full   []Full
@@ -38,6 +39,10 @@ type Fault struct {
 	Ended   Time // it was undone
 	Settled Time // from here on nothing may be late for it
 	Until   Time // the next one began, or the run ended
+
+	// Away are the nodes that the others had to do without: killed, stopped or cut
+	// off. Those are living nodes if they are a majority.
+	Away []string
 }
 
 // Death is a kill -9.
@@ -76,7 +81,8 @@ type Fields map[string]string
 
 // Write is one attempt of one writer at one operation.
 type Write struct {
-	Writer int
+	Writer int    // below 0: a prober, who does not wait for its last attempt
+	Node   string // that was asked
 	Room   string // its name, which no two attempts to create a room share
 	Op     Op
 	Fields Fields // of Create: all. Of Change: one; "" takes it away

@@ -14,7 +14,7 @@ import (
 func (h *History) Outages(f Fault) (writers, viewers []time.Duration) {
 	acked := map[int][]Time{}
 	for _, w := range h.Writes {
-		if w.Outcome == Acked {
+		if w.Outcome == Acked && w.Writer >= 0 {
 			acked[w.Writer] = append(acked[w.Writer], w.Ended)
 		}
 	}
@@ -63,26 +63,50 @@ func longest(at []Time, f Fault) time.Duration {
 	return max(most, f.Until-last)
 }
 
+// Living is, for a fault that some nodes went on through: how long it took from its
+// begin until all of them took writes again, and the longest that a message was on
+// its way among them. The second is false if there were none.
+func (h *History) Living(f Fault) (resumed, latest time.Duration, are bool) {
+	c := &check{History: h}
+	nodes := h.living(f)
+	for _, n := range nodes {
+		resumed = max(resumed, c.resumed(f, n)-f.Began)
+	}
+	for _, l := range h.between(f, nodes) {
+		latest = max(latest, l.took)
+	}
+	return resumed, latest, len(nodes) > 0
+}
+
 // Report is a table of the outages of all faults, those of one name together.
 func (h *History) Report() string {
-	var names []string
-	writers, viewers := map[string][]time.Duration{}, map[string][]time.Duration{}
-	lasted, times := map[string]time.Duration{}, map[string]int{}
+	type row struct {
+		name    string
+		times   int
+		lasted  time.Duration
+		columns [4][]time.Duration // writers, viewers, and of living nodes resumed and latest
+	}
+	var rows []*row
 	for _, f := range h.Faults {
-		if times[f.Name] == 0 {
-			names = append(names, f.Name)
+		i := slices.IndexFunc(rows, func(r *row) bool { return r.name == f.Name })
+		if i < 0 {
+			i, rows = len(rows), append(rows, &row{name: f.Name})
 		}
-		w, v := h.Outages(f)
-		writers[f.Name], viewers[f.Name] = append(writers[f.Name], w...), append(viewers[f.Name], v...)
-		lasted[f.Name] = max(lasted[f.Name], f.Ended-f.Began)
-		times[f.Name]++
+		r := rows[i]
+		r.times++
+		r.lasted = max(r.lasted, f.Ended-f.Began)
+		writers, viewers := h.Outages(f)
+		r.columns[0], r.columns[1] = append(r.columns[0], writers...), append(r.columns[1], viewers...)
+		if resumed, latest, are := h.Living(f); are {
+			r.columns[2], r.columns[3] = append(r.columns[2], resumed), append(r.columns[3], latest)
+		}
 	}
 	var text strings.Builder
 	table := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "fault\ttimes\tlasted\twriters: median\tmax\tviewers: median\tmax")
-	for _, name := range names {
-		fmt.Fprintf(table, "%s\t%d\t%s", name, times[name], seconds(lasted[name]))
-		for _, all := range [][]time.Duration{writers[name], viewers[name]} {
+	fmt.Fprintln(table, "fault\ttimes\tlasted\twriters: median\tmax\tviewers: median\tmax\tliving nodes write: median\tmax\ttheir latest frame: median\tmax")
+	for _, r := range rows {
+		fmt.Fprintf(table, "%s\t%d\t%s", r.name, r.times, seconds(r.lasted))
+		for _, all := range r.columns {
 			if slices.Sort(all); len(all) == 0 {
 				fmt.Fprint(table, "\t-\t-")
 			} else {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -42,6 +43,7 @@ type Node struct {
 	process *exec.Cmd      // nil if it does not run
 	gone    chan struct{}  // closed when the process has ended
 	meant   syscall.Signal // that ends the process; 0 if it is to live
+	tended  bool           // what ends by itself is started again, as a supervisor does
 }
 
 // Nodes puts a server on each of these sides, a cluster if there are several. more
@@ -57,7 +59,7 @@ func (l *Lab) Nodes(binary, more string, names ...string) []*Node {
 	write("cluster.secret", "the-secret-of-the-lab-of-forty-characters\n")
 	var peers []string
 	for _, name := range names {
-		peers = append(peers, fmt.Sprintf("%s:%d", l.sides[name].IP, clusterPort))
+		peers = append(peers, fmt.Sprintf("\"%s:%d\"", l.sides[name].IP, clusterPort))
 	}
 	var nodes []*Node
 	for _, name := range names {
@@ -70,11 +72,11 @@ region: %[6]s
 iam: iam.yaml
 data: %[7]s/data
 log: json
-limits: none
+limits: relaxed
 %[8]s`, side.IP, apiPort, messagingPort, adminPort, network, Region, name, more)
 		if len(names) > 1 {
-			text += fmt.Sprintf("cluster: {name: lab, node: %s, listen: \"%s:%d\", peers: [%q], secret_file: cluster.secret}\n",
-				name, side.IP, clusterPort, strings.Join(peers, `", "`))
+			text += fmt.Sprintf("cluster: {name: lab, node: %s, listen: %q, peers: [%s], secret_file: cluster.secret}\n",
+				name, fmt.Sprintf("%s:%d", side.IP, clusterPort), strings.Join(peers, ", "))
 		}
 		write(name+".yaml", text)
 		n := &Node{Side: side, t: l.t, file: l.path(name + ".yaml"), binary: binary, disk: l.path(name)}
@@ -86,6 +88,7 @@ limits: none
 	}
 	l.t.Cleanup(func() { // before the sides end, and before the folder is removed
 		for _, n := range nodes {
+			n.tend(false)
 			n.Kill()
 			for _, wrong := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
 				if strings.Contains(n.Log(), wrong) {
@@ -141,10 +144,16 @@ func (n *Node) Run(skew time.Duration) {
 	go func() {
 		err := c.Wait()
 		n.mu.Lock()
-		meant := n.meant
+		meant, tended := n.meant, n.tended
 		n.process = nil
 		n.mu.Unlock()
 		switch {
+		case meant == 0 && tended:
+			time.AfterFunc(restartPause, func() {
+				if n.isTended() {
+					n.Run(skew)
+				}
+			})
 		case meant == 0:
 			n.t.Errorf("node %s ended by itself: %v\n%s", n.Name, err, n.logTail())
 		case meant == syscall.SIGTERM && err != nil:
@@ -152,6 +161,21 @@ func (n *Node) Run(skew time.Duration) {
 		}
 		close(gone)
 	}()
+}
+
+// restartPause is that of a supervisor.
+const restartPause = time.Second
+
+func (n *Node) isTended() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tended
+}
+
+func (n *Node) tend(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tended = on
 }
 
 // Ready waits until the node says that it is ready.
@@ -228,9 +252,11 @@ func (n *Node) signal(s syscall.Signal) {
 	}
 }
 
-// FillDisk takes all the space that is left on the node's disk.
+// FillDisk takes all the space that is left on the node's disk. From now on the
+// server may end by itself, and is then started again.
 func (n *Node) FillDisk() {
 	n.t.Helper()
+	n.tend(true)
 	f, err := os.Create(n.ballast())
 	if err != nil {
 		n.t.Fatal(err)
@@ -261,8 +287,13 @@ func (n *Node) Log() string {
 	return string(b)
 }
 
+// logTail are the last lines of the log, and before them the last that are no routine.
 func (n *Node) logTail() string {
-	const lines = 60
+	const unusual, last = 60, 10
 	all := strings.Split(n.Log(), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	from := max(0, len(all)-last)
+	odd := slices.DeleteFunc(slices.Clone(all[:from]), func(line string) bool {
+		return strings.Contains(line, `"level":"INFO"`) && !strings.Contains(line, `"component":"store"`) || strings.Contains(line, `"msg":"not ready"`)
+	})
+	return strings.Join(append(odd[max(0, len(odd)-unusual):], all[from:]...), "\n")
 }

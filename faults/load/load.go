@@ -22,6 +22,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ivschat"
 	"github.com/aws/aws-sdk-go-v2/service/ivschat/types"
+	"github.com/coder/websocket"
 
 	"hubbub/faults/history"
 )
@@ -32,6 +33,8 @@ const (
 	tokenTime     = 5 * time.Second  // for a token
 	handshakeTime = 5 * time.Second  // for a 101
 	silence       = 10 * time.Second // a sender, for its own message
+	lookTime      = 3 * time.Second  // for what was just written
+	probeTime     = time.Second      // from one attempt of a prober to the next
 	aliveAfter    = 5 * time.Second  // of silence the kernel asks whether the other side lives
 )
 
@@ -77,8 +80,9 @@ type Load struct {
 	everything *rooms
 
 	mu   sync.Mutex
-	seen history.History // what was collected
-	odd  map[string]int  // what is no violation, and worth a line, by what it is
+	seen history.History             // what was collected
+	odd  map[string]int              // what is no violation, and worth a line, by what it is
+	away map[*person]*websocket.Conn // who is connected elsewhere than at home
 }
 
 // room is one with viewers.
@@ -91,11 +95,12 @@ type room struct {
 // Start makes the rooms and lets everybody in. The servers must be ready.
 func Start(t testing.TB, o Options) *Load {
 	t.Helper()
-	l := &Load{Options: o, t: t, start: time.Now(), odd: map[string]int{}, everything: &rooms{}}
+	l := &Load{Options: o, t: t, start: time.Now(), odd: map[string]int{}, away: map[*person]*websocket.Conn{}, everything: &rooms{}}
 	l.working, l.rest = context.WithCancel(context.Background())
 	l.connected, l.leave = context.WithCancel(context.Background())
 	t.Cleanup(l.stop)
 	for _, s := range o.Servers {
+		l.seen.Nodes = append(l.seen.Nodes, s.Name)
 		l.apis = append(l.apis, ivschat.New(ivschat.Options{
 			Region: o.Region, BaseEndpoint: aws.String(s.API), Retryer: aws.NopRetryer{},
 			Credentials: credentials.NewStaticCredentialsProvider(o.AccessKeyID, o.SecretKey, ""),
@@ -108,15 +113,21 @@ func Start(t testing.TB, o Options) *Load {
 		w := &writer{Load: l, number: i + 1, random: l.random(1, i)}
 		l.work.Go(w.run)
 	}
+	if len(o.Servers) > 1 {
+		for place := range o.Servers {
+			p := &prober{Load: l, place: place}
+			l.work.Go(p.run)
+		}
+	}
 	for _, room := range l.rooms {
 		for i := range o.Senders {
 			number := (room.number-1)*o.Senders + i + 1
-			p := &person{Load: l, number: -number, room: room, node: number % len(o.Servers), random: l.random(2, number), speaks: true}
+			p := &person{Load: l, number: -number, room: room, home: number % len(o.Servers), random: l.random(2, number), speaks: true}
 			l.people.Go(p.run)
 		}
 		for i := range o.Viewers {
 			number := (room.number-1)*o.Viewers + i + 1
-			p := &person{Load: l, number: number, room: room, node: number % len(o.Servers), random: l.random(3, number)}
+			p := &person{Load: l, number: number, room: room, home: number % len(o.Servers), random: l.random(3, number)}
 			l.people.Go(p.run)
 		}
 	}
@@ -142,7 +153,7 @@ func (l *Load) open() {
 	l.seen.Kept = map[int]bool{}
 	for i := range l.Rooms {
 		r := room{number: i + 1, logged: i%2 == 0}
-		in := &ivschat.CreateRoomInput{Name: aws.String(fmt.Sprint("people-", r.number))}
+		in := &ivschat.CreateRoomInput{Name: aws.String(fmt.Sprint("people-", r.number)), MaximumMessageRatePerSecond: aws.Int32(100)}
 		if r.logged {
 			in.LoggingConfigurationIdentifiers = []string{*logs.Arn}
 			l.seen.Kept[r.number] = true

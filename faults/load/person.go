@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,23 +24,54 @@ import (
 const attempts = 4
 
 // person is a viewer, or a sender, which is a viewer that speaks. It stays at one
-// server while that works, and then goes to the next.
+// server while that works, and then goes to the next, until all go Home.
 type person struct {
 	*Load
 	number int // as history knows it
 	room   room
+	home   int // place of its first server
 	node   int // place of its server
 	speaks bool
 	random *rand.Rand
 }
 
+// Home has everybody go back to the server that they began with, so that after
+// some faults people are not all at one.
+func (l *Load) Home() {
+	l.mu.Lock()
+	away := slices.Collect(maps.Values(l.away))
+	clear(l.away)
+	l.mu.Unlock()
+	for _, ws := range away {
+		ws.CloseNow()
+	}
+}
+
+// leaves says whether a connection away from home ended since all go there.
+func (p *person) leaves() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, stays := p.away[p]
+	delete(p.away, p)
+	return !stays && p.node != p.home
+}
+
 // run is connected until all leave.
 func (p *person) run() {
+	p.node = p.home
 	for refusals := 0; p.connected.Err() == nil; {
 		ws, err := p.connect()
 		if err == nil {
 			refusals = 0
+			if p.node != p.home {
+				p.mu.Lock()
+				p.away[p] = ws
+				p.mu.Unlock()
+			}
 			p.session(ws)
+			if p.leaves() {
+				p.node = p.home
+			}
 			continue
 		}
 		p.node = (p.node + 1) % len(p.Servers)

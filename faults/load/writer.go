@@ -86,6 +86,7 @@ func (w *writer) run() {
 		if !lives {
 			w.living = append(w.living[:place], w.living[place+1:]...)
 		}
+		w.look(room)
 	}
 	w.add(func(h *history.History) { h.Writes = append(h.Writes, w.writes...) })
 }
@@ -94,11 +95,33 @@ func (w *writer) run() {
 func (w *writer) try(room string, op history.Op, fields history.Fields, call func(context.Context, *ivschat.Client) error) (history.Outcome, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), writeTime) // what is begun is finished
 	defer cancel()
+	place := w.random.IntN(len(w.apis))
 	began := w.Now()
-	err := call(ctx, w.apis[w.random.IntN(len(w.apis))])
+	err := call(ctx, w.apis[place])
 	outcome := outcomeOf(err)
-	w.writes = append(w.writes, history.Write{Writer: w.number, Room: room, Op: op, Fields: fields, Began: began, Ended: w.Now(), Outcome: outcome})
+	node, ended := w.Servers[place].Name, w.Now()
+	w.writes = append(w.writes, history.Write{Writer: w.number, Node: node, Room: room, Op: op, Fields: fields, Began: began, Ended: ended, Outcome: outcome})
+	if isMissing(err) {
+		w.add(func(h *history.History) {
+			h.Reads = append(h.Reads, history.Read{Node: node, Room: room, Began: began, Ended: ended})
+		})
+	}
 	return outcome, err
+}
+
+// look asks any server for a room that was just written to. Who has no answer, as
+// through a fault, leaves it at that.
+func (w *writer) look(room made) {
+	ctx, cancel := context.WithTimeout(w.working, lookTime)
+	defer cancel()
+	place := w.random.IntN(len(w.apis))
+	began := w.Now()
+	fields, err := w.get(ctx, place, room)
+	if outcomeOf(err) == history.Acked || isMissing(err) {
+		w.add(func(h *history.History) {
+			h.Reads = append(h.Reads, history.Read{Node: w.Servers[place].Name, Room: room.name, Fields: fields, Began: began, Ended: w.Now()})
+		})
+	}
 }
 
 // again pauses before the next attempt.
@@ -199,10 +222,11 @@ func outcomeOf(err error) history.Outcome {
 	return history.Unknown
 }
 
-// Audit asks every server for every room, and for the list of all.
-func (l *Load) Audit() {
+// Audit asks every server for the youngest so many rooms, and for the list of all.
+func (l *Load) Audit(youngest int) {
 	l.t.Helper()
 	all := l.everything.list()
+	all = all[max(0, len(all)-youngest):]
 	var readers sync.WaitGroup
 	for place, s := range l.Servers {
 		next := make(chan made)
@@ -244,18 +268,25 @@ func (l *Load) ask(what string, place int, call func(context.Context, *ivschat.C
 	}
 }
 
+// get asks a server for a room; nil is one that is not there.
+func (l *Load) get(ctx context.Context, place int, m made) (history.Fields, error) {
+	out, err := l.apis[place].GetRoom(ctx, &ivschat.GetRoomInput{Identifier: &m.arn})
+	if err != nil {
+		return nil, err
+	}
+	fields := fieldsOf(out.Tags)
+	fields["length"] = strconv.Itoa(int(aws.ToInt32(out.MaximumMessageLength)))
+	if aws.ToString(out.Name) != m.name || aws.ToString(out.Arn) != m.arn || out.CreateTime == nil {
+		fields["name"] = aws.ToString(out.Name) // nobody asked for that: half-made
+	}
+	return fields, nil
+}
+
 // read notes what a server says of a room.
 func (l *Load) read(place int, m made) {
 	var fields history.Fields
-	began, ended, answered := l.ask("GetRoom", place, func(ctx context.Context, c *ivschat.Client) error {
-		out, err := c.GetRoom(ctx, &ivschat.GetRoomInput{Identifier: &m.arn})
-		if fields = nil; err == nil {
-			fields = fieldsOf(out.Tags)
-			fields["length"] = strconv.Itoa(int(aws.ToInt32(out.MaximumMessageLength)))
-			if aws.ToString(out.Name) != m.name || aws.ToString(out.Arn) != m.arn || out.CreateTime == nil {
-				fields["name"] = aws.ToString(out.Name) // nobody asked for that: half-made
-			}
-		}
+	began, ended, answered := l.ask("GetRoom", place, func(ctx context.Context, c *ivschat.Client) (err error) {
+		fields, err = l.get(ctx, place, m)
 		return err
 	})
 	if answered {
