@@ -69,9 +69,9 @@ test('no client of the SDKs is lost while all nodes are restarted', async (t) =>
     await balancer.close();
     await cluster.remove();
   });
-  const api = client(balancer, { maxAttempts: undefined }); // as many as the SDK makes by itself
+  const [api, tokens] = [0, 1].map(() => client(balancer, { maxAttempts: undefined })); // as many as the SDK makes by itself
   const room = await makeRoom(balancer);
-  viewers.push(...await Promise.all(Array.from({ length: 24 }, (_, i) => view(balancer, api, room, `user-${i}`))));
+  viewers.push(...await Promise.all(Array.from({ length: 24 }, (_, i) => view(balancer, tokens, room, `user-${i}`))));
 
   let restarting = true;
   const loops = [];
