@@ -70,8 +70,10 @@ type look struct {
 const lookEvery = time.Second
 
 // stale is for how long a node may not have been sure of having everything to
-// count as fresh.
-const stale = 3 * lookEvery
+// count as fresh. It is more than an election takes: until then nobody can be sure,
+// and if all nodes said that they are not ready there would be none to send viewers
+// to, who need none. A node that is cut off says so by itself, after 2 s.
+const stale = 12 * lookEvery
 
 // Follow hands every entry of the bucket to apply and returns when all are in.
 // From Start on it goes on with what is changed, in order, on a goroutine of its
