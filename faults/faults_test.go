@@ -108,7 +108,7 @@ func TestThreeNodes(t *testing.T) {
 		{name: "kill -9 of all", short: 1, long: 5, begin: b.kill, end: b.start},
 		{name: "restart one by one", long: 1, begin: b.skew(0)},
 		{name: "200 ms, 2 % loss", long: 30, begin: b.slow, end: b.heal},
-		{name: "kill -9 of the leader, another cut off", long: 10, at: b.leader, begin: func(leader []*lab.Node) {
+		{name: "kill -9 of the leader, another cut off", long: 10, at: b.leader, cuts: true, begin: func(leader []*lab.Node) {
 			b.cut(b.follower())
 			b.kill(leader)
 		}, end: func(leader []*lab.Node) {
