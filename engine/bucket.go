@@ -106,7 +106,7 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 		return fmt.Errorf("load %s: %w", b.name, err)
 	}
 	want := info.State.Msgs
-	watcher, err := b.kv.WatchAll(ctx)
+	watcher, err := b.watch(ctx)
 	if err != nil {
 		return fmt.Errorf("load %s: %w", b.name, err)
 	}
@@ -137,6 +137,18 @@ func (b *Bucket) Load(ctx context.Context, each func(Entry) error) error {
 			if err := each(Entry{entry.Key(), entry.Value(), entry.Revision()}); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// watch hands out all there is, and then nil. In a cluster it waits for a leader that
+// lets it: an election takes longer than the client library waits.
+func (b *Bucket) watch(ctx context.Context) (jetstream.KeyWatcher, error) {
+	for {
+		watcher, err := b.kv.WatchAll(ctx)
+		late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)
+		if !late || b.engine.bus == nil || ctx.Err() != nil {
+			return watcher, err
 		}
 	}
 }

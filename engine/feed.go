@@ -104,7 +104,7 @@ func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, e
 // load reads all there is. A replica hands most of it out in one go, but it may be
 // behind: what it lacks comes from the leader, which also says what it should lack.
 func (f *Feed) load(ctx context.Context) error {
-	watcher, err := f.bucket.kv.WatchAll(ctx)
+	watcher, err := f.bucket.watch(ctx)
 	if err != nil {
 		return err
 	}
