@@ -3,7 +3,6 @@ package hubbub
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,7 +29,7 @@ func trio(t *testing.T, change ...func(*Config)) []*Server {
 // trioWith starts three nodes, each with what is particular to it.
 func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
 	t.Helper()
-	peers := freeAddresses(t, 3)
+	peers := natstest.FreeAddresses(t, 3)
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte(strings.Repeat("s", 40)+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -61,20 +60,6 @@ func outsideTrio(t *testing.T, change ...func(*Config)) []*Server {
 func onBoth(t *testing.T, test func(t *testing.T, nodes []*Server)) {
 	t.Run("embedded", func(t *testing.T) { test(t, trio(t)) })
 	t.Run("external", func(t *testing.T) { test(t, outsideTrio(t)) })
-}
-
-// freeAddresses are of loopback, and nobody listens there.
-func freeAddresses(t *testing.T, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
 }
 
 func startAll(t *testing.T, config func(i int) Config) []*Server {

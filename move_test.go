@@ -14,6 +14,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/google/go-cmp/cmp"
+
+	"hubbub/engine/natstest"
 )
 
 // moving is what a service has before it is moved, and must have after.
@@ -92,7 +94,7 @@ func TestAServiceMovesToAClusterAndBack(t *testing.T) {
 }
 
 func movesThereAndBack(t *testing.T, cluster func(*testing.T, ...func(*Config)) []*Server) {
-	nowhere := "http://" + freeAddresses(t, 1)[0]
+	nowhere := "http://" + natstest.FreeAddresses(t, 1)[0]
 	broken := func() *LogTarget { return &LogTarget{Endpoint: nowhere, Region: "us-west-2", Flush: minFlush} }
 	folder := func(name string) (string, *LogTarget) {
 		path := filepath.Join(t.TempDir(), name)

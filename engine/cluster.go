@@ -87,7 +87,8 @@ func (c *Cluster) route(o *server.Options, refused func(string)) error {
 	}
 	// Routes are not taken before clients are. Nobody but this process can be one.
 	o.DontListen, o.Host, o.Port, o.Authorization = false, "127.0.0.1", server.RANDOM_PORT, rand.Text()
-	o.ServerName = c.Node
+	// A server of another domain is not counted among those that could have a store.
+	o.ServerName, o.JetStreamDomain = c.Node, "hubbub"
 	o.Cluster = server.ClusterOpts{
 		Name: c.Name, Host: host, Port: port, Advertise: c.Advertise,
 		TLSConfig: config, TLSTimeout: routeTLS.Seconds(),
@@ -134,7 +135,7 @@ func scout(ctx context.Context, o Options, now func() time.Time, logger *serverL
 	if err := o.Cluster.route(options, logger.refused); err != nil {
 		return err
 	}
-	options.ServerName += "-" + rand.Text()
+	options.ServerName, options.JetStreamDomain = options.ServerName+"-"+rand.Text(), "scouts"
 	s, err := server.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("meet the other nodes: %w", err)
@@ -157,9 +158,11 @@ func scout(ctx context.Context, o Options, now func() time.Time, logger *serverL
 	return bus.meet(ctx, logger)
 }
 
-// join waits until the cluster can be written: a majority of its nodes has come
-// and agreed on a leader. That lasts as long as it lasts, since all nodes may have
-// been off; ctx ends it.
+// join waits until the cluster can be written, a majority of its nodes has come and
+// agreed on a leader, and until this node has what they have. At the first start of
+// a cluster, when none of them has anything, all must come: NATS does not take the
+// word of nodes that know nothing, since they might have lost what was acknowledged.
+// That lasts as long as it lasts, since all nodes may have been off; ctx ends it.
 func (e *Engine) join(ctx context.Context, o Options, logger *serverLog) error {
 	var err error
 	if e.bus, err = e.newBus(o, false); err != nil {
@@ -167,26 +170,49 @@ func (e *Engine) join(ctx context.Context, o Options, logger *serverLog) error {
 	}
 	c, began := o.Cluster, time.Now()
 	tell := began.Add(waiting)
+	whole := map[string]bool{}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
 		_, err := e.js.AccountInfo(attempt)
-		cancel()
 		if err == nil && e.server.JetStreamIsCurrent() {
+			err = e.catchUp(attempt, whole)
+		} else if err == nil {
+			err = errors.New("it does not know yet which streams there are")
+		}
+		cancel()
+		if err == nil {
 			e.log.Info("joined the cluster", "cluster", c.Name, "node", c.Node, "nodes", e.connected(), "took", time.Since(began))
 			return nil
 		}
 		if now := time.Now(); now.After(tell) {
 			tell = now.Add(waiting)
-			e.log.Warn("waiting for a majority of the cluster's nodes", "cluster", c.Name, "node", c.Node, "of", len(c.Peers),
+			e.log.Warn("waiting for a majority of the cluster's nodes; at the first start of a cluster all must come", "cluster", c.Name, "node", c.Node, "of", len(c.Peers),
 				"connected", e.connected(), "refused", logger.refusals(), "err", err)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the cluster %s did not form: %d nodes are wanted, this one reaches %v%s: %w",
+			return fmt.Errorf("the cluster %s did not form: %d nodes are wanted, a majority of them, or all at the first start, and this one reaches %v%s: %w",
 				c.Name, len(c.Peers), e.connected(), logger.refusals(), ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// catchUp is nil once this node has had all of each stream that it keeps a replica of:
+// from then on it counts, and another one may be taken away. whole are those that it
+// has had.
+func (e *Engine) catchUp(ctx context.Context, whole map[string]bool) error {
+	streams := e.js.StreamNames(ctx)
+	for name := range streams.Name() {
+		switch {
+		case whole[name] || !e.server.JetStreamIsStreamAssigned(server.DEFAULT_GLOBAL_ACCOUNT, name):
+		case e.server.JetStreamIsStreamCurrent(server.DEFAULT_GLOBAL_ACCOUNT, name):
+			whole[name] = true
+		default:
+			return fmt.Errorf("it does not have all of %s yet", name)
+		}
+	}
+	return streams.Err()
 }
 
 // connected are the names of the nodes that this one has a route to, itself

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -30,23 +29,14 @@ type trio struct {
 
 	maxBytes int64       // of the next that is started; 0 is what there is
 	failed   func(error) // of the next
+
+	change func(i int, o *engine.Options) // nil for none
 }
 
 var secret = []byte("a secret that is long enough for a test")
 
 // freePorts are addresses of loopback that nobody listens at.
-func freePorts(t testing.TB, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
-}
+func freePorts(t testing.TB, n int) []string { return natstest.FreeAddresses(t, n) }
 
 func (c *trio) options(i int) engine.Options {
 	o, node := engine.Options{Dir: c.dirs[i], MaxBytes: c.maxBytes, Failed: c.failed}, string(rune('a'+i))
@@ -54,6 +44,9 @@ func (c *trio) options(i int) engine.Options {
 		o.External = &engine.External{URL: c.outside.URL(), Credentials: c.credentials, Node: node}
 	} else {
 		o.Cluster = &engine.Cluster{Name: "test", Node: node, Listen: c.peers[i], Peers: c.peers, Secret: secret}
+	}
+	if c.change != nil {
+		c.change(i, &o)
 	}
 	if os.Getenv("HUBBUB_TEST_LOG") != "" {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", node)

@@ -195,3 +195,26 @@ func (e *Engine) StepDown(ctx context.Context, bucket string) error {
 
 // TurnOff turns the store off as NATS does when a disk is full.
 func TurnOff(e *Engine) error { return e.server.ShutdownJetStream() }
+
+// Healthy says how many replicas of a stream have all of it, the leader's included.
+func Healthy(ctx context.Context, e *Engine, stream string) (int, error) {
+	s, err := e.js.Stream(ctx, stream)
+	if err != nil {
+		return 0, err
+	}
+	healthy := 1
+	for _, r := range s.CachedInfo().Cluster.Replicas {
+		if r.Current && !r.Offline {
+			healthy++
+		}
+	}
+	return healthy, nil
+}
+
+// Streams are the names of all streams.
+func Streams(ctx context.Context, e *Engine) (names []string) {
+	for name := range e.js.StreamNames(ctx).Name() {
+		names = append(names, name)
+	}
+	return names
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -288,14 +289,16 @@ func (b *Bus) echoes(beat uint64, now time.Time) bool {
 }
 
 // meet waits until a majority hears this node, and finds out whether it may be one
-// of them: not if another has its name, or if its clock is not theirs.
+// of them: not if another has its name, or if its clock is not theirs. Of two clocks
+// nobody knows which is wrong: that of who is there already counts, and two who come
+// at the same time wait for a third.
 func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 	others := map[Run]uint64{} // the first beat that was reported of those with our name
 	tell := time.Now().Add(waiting)
-	var heardSince time.Time // by a majority
+	var heardSince, wrongSince time.Time // by a majority; our clock
 	for {
 		heard, hears := map[string]bool{}, map[string]bool{} // by node
-		wrong, rival := 0, ""
+		wrong, rival := map[string]bool{}, ""                // clocks, by node: whether it is a member
 		var ahead time.Duration
 		b.mu.RLock()
 		for _, m := range b.members {
@@ -323,17 +326,26 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 				}
 			}
 			if m.Ahead.Abs() > wrongClock {
-				wrong++
+				wrong[m.Node] = wrong[m.Node] || !m.scout
 				ahead = m.Ahead
 			}
 		}
 		b.mu.RUnlock()
 		now, nodes := time.Now(), b.engine.nodes
+		agree := len(hears) - len(wrong) + 1
+		alone := len(wrong) > agree || len(wrong) == agree && slices.Contains(slices.Collect(maps.Values(wrong)), true)
+		if !alone {
+			wrongSince = time.Time{}
+		} else if wrongSince.IsZero() {
+			wrongSince = now
+		}
 		switch {
 		case rival != "":
 			return fmt.Errorf("another node named %s is running, and %s hears it: give each node a name of its own (cluster.node)", b.engine.node, rival)
-		case wrong > 0 && 2*wrong >= len(hears):
-			return fmt.Errorf("the clock of this node is %v off from those of %d of the %d others: set it (NTP), or theirs", -ahead.Round(time.Second), wrong, len(hears))
+		case alone && now.Sub(wrongSince) > 3*beatEvery: // and all others have been heard
+			return fmt.Errorf("the clock of this node is %v off from those of %d of the %d others: set it (NTP), or theirs", -ahead.Round(time.Second), len(wrong), len(hears))
+		case alone, len(wrong) == agree:
+			heardSince = time.Time{}
 		case nodes > 0 && 2*(len(heard)+1) <= nodes:
 			heardSince = time.Time{}
 		case heardSince.IsZero():
@@ -343,7 +355,7 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 		}
 		if now.After(tell) {
 			tell = now.Add(waiting)
-			b.log.Warn("waiting for a majority of the cluster's nodes", "hear", len(hears), "heard_by", len(heard), "others", nodes-1, "refused", logger.refusals())
+			b.log.Warn("waiting for a majority of the cluster's nodes", "hear", len(hears), "heard_by", len(heard), "others", nodes-1, "other_clock", len(wrong), "refused", logger.refusals())
 		}
 		select {
 		case <-ctx.Done():

@@ -12,38 +12,44 @@ import (
 	"hubbub/engine/natstest"
 )
 
-// writers write through nodes, each keys of its own, until the end of the test, and
-// remember what was acknowledged.
+// writers write through nodes, each keys of its own, and remember what was
+// acknowledged.
 type writers struct {
+	of *trio
+
 	mu    sync.Mutex
-	acked map[string]string
+	keys  int
+	acked []string
 	last  []time.Time // by node: when the latest write began that was acknowledged
 }
 
-// write has each node that is on write without rest until stop is called.
-func (c *trio) write() (w *writers, stop func()) {
-	w = &writers{acked: map[string]string{}, last: make([]time.Time, len(c.nodes))}
+func newWriters(c *trio) *writers { return &writers{of: c, last: make([]time.Time, len(c.nodes))} }
+
+// start has a node written to without rest until stop is called, or the test ends.
+func (w *writers) start(i int) (stop func()) {
+	b := bucket(w.of.t, w.of.nodes[i])
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	for i, e := range c.nodes {
-		b := bucket(c.t, e)
-		done.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				began, key := time.Now(), fmt.Sprintf("w%d-%d", i, n)
-				if _, err := b.Create(ctx, key, []byte("v")); err == nil {
-					w.mu.Lock()
-					w.acked[key], w.last[i] = "v", began
-					w.mu.Unlock()
-				}
+	done.Go(func() {
+		for ctx.Err() == nil {
+			w.mu.Lock()
+			w.keys++
+			key := fmt.Sprint("w", w.keys)
+			w.mu.Unlock()
+			began := time.Now()
+			if _, err := b.Create(ctx, key, []byte("v")); err == nil {
+				w.mu.Lock()
+				w.acked, w.last[i] = append(w.acked, key), began
+				w.mu.Unlock()
 			}
-		})
-	}
-	stop = sync.OnceFunc(func() {
+		}
+	})
+	stop = func() {
 		cancel()
 		done.Wait()
-	})
-	c.t.Cleanup(stop)
-	return w, stop
+	}
+	w.of.t.Cleanup(stop)
+	return stop
 }
 
 // resumed says whether each of some nodes took a write that began after a moment.
@@ -67,7 +73,7 @@ func (w *writers) holds(t *testing.T, i int, c *content) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	have := c.all()
-	for key := range w.acked {
+	for _, key := range w.acked {
 		if have[key] != "v" {
 			t.Fatalf("node %d lacks %s, which was acknowledged", i, key)
 		}
@@ -123,7 +129,10 @@ func TestAnExternalNATSLosesItsLeader(t *testing.T) {
 			c := startOutside(t, natstest.Options{})
 			contents := make([]*content, 3)
 			c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
-			w, stop := c.write()
+			w, stops := newWriters(c), make([]func(), 3)
+			for i := range 3 {
+				stops[i] = w.start(i)
+			}
 			eventually(t, 10*time.Second, "all nodes write", func() bool { return w.resumed(time.Time{}, 0, 1, 2) })
 
 			leader, began := c.outside.Leader("KV_"+engine.ResourcesBucket), time.Now()
@@ -137,7 +146,9 @@ func TestAnExternalNATSLosesItsLeader(t *testing.T) {
 				eventually(t, 10*time.Second, fmt.Sprintf("node %d is fresh", i), func() bool { return k.feed.Fresh() == nil })
 			}
 			fault.mend(c.outside, leader)
-			stop()
+			for _, stop := range stops {
+				stop()
+			}
 			for i, k := range contents {
 				w.holds(t, i, k)
 			}

@@ -297,11 +297,10 @@ func (c *Cluster) all() (all []int) {
 
 func freePorts(t testing.TB, n int) (ports []int) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for _, address := range FreeAddresses(t, n) {
+		a, err := net.ResolveTCPAddr("tcp", address)
 		must(t, err)
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, a.Port)
 	}
 	return ports
 }
