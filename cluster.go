@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -45,6 +46,10 @@ type ClusterTLS struct{ Cert, Key, CA string }
 type NATS struct {
 	URL         string // nats://host:port or tls://host:port, several with commas between
 	Credentials string // path of a .creds file; "" = none
+
+	// Monitoring ports of all its servers, http://host:port: at the start they are
+	// asked whether they fsync before they acknowledge. nil = warn in any case.
+	Monitors []string
 }
 
 const (
@@ -96,6 +101,9 @@ func clusterSettings() []Setting {
 		{Key: "cluster.nats.credentials", Form: "FILE", path: true,
 			Help: "Credentials for it, a .creds file; read again at each connection.",
 			set:  text(func(c *Config) *string { return &c.cluster().NATS.Credentials })},
+		{Key: "cluster.nats.monitor", Form: "URL,...", list: true,
+			Help: "Monitoring ports of all its servers, `http://HOST:8222`; a server that acknowledges before it fsyncs is warned of. Without, a warning says what cannot be seen.",
+			set:  setMonitors},
 	}
 }
 
@@ -103,6 +111,16 @@ func checkNode(s string) error {
 	if len(s) > 64 || s == "" || strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
 		return fmt.Errorf("%q is no name; write up to 64 letters, digits, '-' and '_'", s)
 	}
+	return nil
+}
+
+func setMonitors(c *Config, v []string) error {
+	for _, s := range v {
+		if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			return errors.New("no address of a monitoring port; write http://HOST:8222")
+		}
+	}
+	c.cluster().NATS.Monitors = v
 	return nil
 }
 
@@ -130,7 +148,7 @@ func (c *ClusterConfig) problems(data string, refuse func(key, format string, ar
 	certificates := []string{c.TLS.Cert, c.TLS.Key, c.TLS.CA}
 	given := 3 - len(slices.DeleteFunc(slices.Clone(certificates), func(s string) bool { return s != "" }))
 	switch {
-	case c.NATS.URL == "" && c.NATS != NATS{}:
+	case c.NATS.URL == "" && (c.NATS.Credentials != "" || c.NATS.Monitors != nil):
 		refuse("cluster.nats", "cluster.nats has no address; write `url: \"nats://nats-1:4222,nats-2:4222\"`")
 	case c.NATS.URL != "" && (len(c.Peers) > 0 || c.SecretFile != ""):
 		refuse("cluster.nats.url", "cluster.nats is for a NATS that is there already, and cluster.peers with a secret or certificates is for one of its own; keep one of them")
@@ -216,7 +234,7 @@ func (c *ClusterConfig) join(o *engine.Options) error {
 		return err
 	}
 	if c.NATS.URL != "" {
-		o.External = &engine.External{URL: c.NATS.URL, Credentials: c.NATS.Credentials, TLS: certificates, Node: c.Node}
+		o.External = &engine.External{URL: c.NATS.URL, Credentials: c.NATS.Credentials, TLS: certificates, Monitors: c.NATS.Monitors, Node: c.Node}
 		return nil
 	}
 	o.Cluster = &engine.Cluster{Name: c.Name, Node: c.Node, Listen: c.Listen, Advertise: c.Advertise, Peers: c.Peers, TLS: certificates}

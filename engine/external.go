@@ -22,6 +22,10 @@ type External struct {
 	Credentials string      // a .creds file, read again at each connection; "" for none
 	TLS         *tls.Config // what its certificates are held against, and what it is shown; nil is the system's
 
+	// Monitors are the monitoring ports of all its servers, http://host:port, which
+	// say whether they fsync before they acknowledge; nil leaves it at a warning.
+	Monitors []string
+
 	// Node is the name of this server among those that use the same NATS.
 	Node string
 }
@@ -84,8 +88,7 @@ func (e *Engine) connect(ctx context.Context, o Options) error {
 		e.replicas = 1
 		e.log.Warn("the NATS server stands alone: nothing is kept twice, and its end is an outage")
 	}
-	// Whether it acknowledges before it fsyncs cannot be seen from outside.
-	e.log.Warn("set `sync_interval: always` in the jetstream block of every NATS server, unless it is there: otherwise NATS acknowledges up to two minutes before it fsyncs, and what a power cut takes was promised")
+	e.syncs(ctx, x.Monitors)
 	// First without being a member: others must not take this node for a later run of
 	// one that has its name. Then again, so that it knows whom it can ask.
 	for _, scout := range []bool{true, false} {

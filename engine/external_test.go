@@ -1,9 +1,11 @@
 package engine_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -215,5 +217,34 @@ func TestTheFolderOfAServerOnAnExternalNATS(t *testing.T) {
 			closed(t, e)
 		}
 		t.Errorf("a second server in a folder gets %v, want ErrLocked", err)
+	}
+}
+
+// A NATS that acknowledges before it fsyncs is warned of, and one that does not is not.
+func TestWhetherAnExternalNATSSyncs(t *testing.T) {
+	always := natstest.Start(t, natstest.Options{})
+	later := natstest.Start(t, natstest.Options{Servers: 1, Sync: "2m"})
+	for _, asked := range []struct {
+		name     string
+		of       *natstest.Cluster
+		monitors []string
+		want     string // in the log; "" for nothing about it
+	}{
+		{"all fsync first", always, always.Monitors(), ""},
+		{"one was not asked", always, always.Monitors()[:2], "asked=2 of=3"},
+		{"one acknowledges first", later, later.Monitors(), "a NATS server acknowledges before it fsyncs"},
+		{"nobody is there", always, append([]string{"http://127.0.0.1:1"}, always.Monitors()...), "look at cluster.nats.monitor"},
+		{"something else", always, append([]string{"http://" + always.URL(0)[len("nats://"):]}, always.Monitors()...), "look at cluster.nats.monitor"},
+		{"nobody is asked", always, nil, "cannot be seen"},
+	} {
+		var log bytes.Buffer
+		closed(t, opened(t, engine.Options{
+			External: &engine.External{URL: asked.of.URL(), Credentials: asked.of.Credentials(), Monitors: asked.monitors, Node: "a"},
+			Log:      slog.New(slog.NewTextHandler(&log, nil)),
+		}))
+		warned := strings.Contains(log.String(), "fsyncs")
+		if warned != (asked.want != "") || !strings.Contains(log.String(), asked.want) {
+			t.Errorf("%s: want %q in the log:\n%s", asked.name, asked.want, &log)
+		}
 	}
 }
