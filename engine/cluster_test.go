@@ -326,9 +326,7 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 	}
 	same := func(k *content, what string) {
 		t.Helper()
-		if err := k.feed.Sync(ctx); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, 20*time.Second, what+" is sure of having everything", func() bool { return k.feed.Sync(ctx) == nil })
 		if !maps.Equal(k.all(), contents[0].all()) {
 			t.Errorf("%s has %v, want %v", what, k.all(), contents[0].all())
 		}

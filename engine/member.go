@@ -51,7 +51,7 @@ type member struct {
 	Member
 	beat  uint64
 	scout bool
-	since time.Time // it is heard, by the monotonic clock
+	since time.Time // it is heard, by the monotonic clock; zero of one whose run has just begun
 	heard time.Time // lately, by the same
 	sees  []seen    // whom it hears
 }
@@ -149,7 +149,9 @@ func (b *Bus) hear(from Run, data []byte) []byte {
 	}
 	m.stage = said.Stage
 	now := time.Now()
-	if now.Sub(m.heard) > silence { // this node was stopped meanwhile
+	switch young := said.Beat <= uint64(echo/beatEvery); {
+	case m.heard.IsZero() && young: // it leads nothing that it led before
+	case now.Sub(m.heard) > silence: // it was not heard, or this node was stopped
 		m.since = now
 	}
 	m.beat, m.heard, m.sees, m.Ahead = said.Beat, now, said.Sees, time.Unix(0, said.Time).Sub(b.now())
