@@ -64,6 +64,8 @@ func onBoth(t *testing.T, test func(t *testing.T, nodes []*Server)) {
 
 func startAll(t *testing.T, config func(i int) Config) []*Server {
 	t.Helper()
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
 	nodes := make([]*Server, 3)
 	var starting sync.WaitGroup
 	for i := range nodes {
@@ -72,7 +74,8 @@ func startAll(t *testing.T, config func(i int) Config) []*Server {
 		free(&c)
 		starting.Go(func() {
 			var err error
-			if nodes[i], err = Start(t.Context(), c); err != nil {
+			if nodes[i], err = Start(ctx, c); err != nil {
+				giveUp() // the others would wait for it for ever
 				t.Errorf("node %d: %v", i, err)
 			}
 		})
