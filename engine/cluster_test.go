@@ -169,7 +169,10 @@ func (c *content) all() map[string]string {
 	return maps.Clone(c.keys)
 }
 
-func TestAClusterHasOneContent(t *testing.T) { onBoth(t, testAClusterHasOneContent) }
+func TestAClusterHasOneContent(t *testing.T) {
+	t.Parallel()
+	onBoth(t, testAClusterHasOneContent)
+}
 
 func testAClusterHasOneContent(t *testing.T, c *trio) {
 	ctx := t.Context()
@@ -250,7 +253,10 @@ func testAClusterHasOneContent(t *testing.T, c *trio) {
 	}
 }
 
-func TestANodeComesBackWithWhatItMissed(t *testing.T) { onBoth(t, testANodeComesBackWithWhatItMissed) }
+func TestANodeComesBackWithWhatItMissed(t *testing.T) {
+	t.Parallel()
+	onBoth(t, testANodeComesBackWithWhatItMissed)
+}
 
 func testANodeComesBackWithWhatItMissed(t *testing.T, c *trio) {
 	ctx := t.Context()
@@ -358,6 +364,7 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 // While leaders change, what is asked of one may be heard by nobody. Reads and writes
 // go on, each write once.
 func TestLeadersChange(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	done := make(chan struct{})
 	var working sync.WaitGroup
@@ -397,6 +404,7 @@ func TestLeadersChange(t *testing.T) {
 // The outboxes of all nodes are on the disks of all nodes. Those are small, and
 // have another size at each start.
 func TestANodeComesBackToASmallDisk(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	c.stop(0, 1, 2)
 	open := func(which ...int) {
@@ -418,6 +426,7 @@ func TestANodeComesBackToASmallDisk(t *testing.T) {
 }
 
 func TestAKeyIsUsedOnceInTheWholeCluster(t *testing.T) {
+	t.Parallel()
 	onBoth(t, testAKeyIsUsedOnceInTheWholeCluster)
 }
 
@@ -459,7 +468,10 @@ func testAKeyIsUsedOnceInTheWholeCluster(t *testing.T, c *trio) {
 	}
 }
 
-func TestNodesTalk(t *testing.T) { onBoth(t, testNodesTalk) }
+func TestNodesTalk(t *testing.T) {
+	t.Parallel()
+	onBoth(t, testNodesTalk)
+}
 
 func testNodesTalk(t *testing.T, c *trio) {
 	heard := make(chan string, 100)
@@ -522,6 +534,7 @@ func testNodesTalk(t *testing.T, c *trio) {
 
 // Who may not be a member is told what to do about it.
 func TestWhoIsNoMember(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	for _, stranger := range []struct {
 		name   string

@@ -19,6 +19,7 @@ import (
 
 // Servers that use the same NATS are one service too.
 func TestServersOnOneExternalNATS(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	alone := natstest.Start(t, natstest.Options{Servers: 1})
 	credentials := alone.Credentials()
@@ -94,6 +95,7 @@ func opened(t *testing.T, o engine.Options) *engine.Engine {
 
 // Who cannot use a NATS is told what to do about it.
 func TestWhatCannotBeUsedOfANATS(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{})
 	credentials := c.Credentials()
 	other := opened(t, engine.Options{External: &engine.External{URL: c.URL(), Credentials: credentials, Node: "b"}})
@@ -154,6 +156,7 @@ func TestWhatCannotBeUsedOfANATS(t *testing.T) {
 
 // A server that was started before its NATS goes on when that is there.
 func TestANATSThatIsNotThereYet(t *testing.T) {
+	t.Parallel()
 	c := natstest.Start(t, natstest.Options{})
 	o := engine.Options{External: &engine.External{URL: c.URL(), Credentials: c.Credentials(), Node: "a"}}
 	c.Kill(0, 1, 2)
@@ -182,6 +185,7 @@ func TestANATSThatIsNotThereYet(t *testing.T) {
 }
 
 func TestExternalNATSOverTLS(t *testing.T) {
+	t.Parallel()
 	certificates := newAuthority(t)
 	c := natstest.Start(t, natstest.Options{TLS: certificates.served()})
 	e := opened(t, engine.Options{External: &engine.External{URL: c.URL(), Credentials: c.Credentials(), TLS: certificates.mutual(time.Now().Add(time.Hour)), Node: "a"}})
@@ -192,6 +196,7 @@ func TestExternalNATSOverTLS(t *testing.T) {
 
 // The folder of a server on an external NATS is no other server's.
 func TestTheFolderOfAServerOnAnExternalNATS(t *testing.T) {
+	t.Parallel()
 	c := startOutside(t, natstest.Options{Servers: 1})
 	for _, i := range []int{0, 1, 2} {
 		c.stop(i)
@@ -222,6 +227,7 @@ func TestTheFolderOfAServerOnAnExternalNATS(t *testing.T) {
 
 // A NATS that acknowledges before it fsyncs is warned of, and one that does not is not.
 func TestWhetherAnExternalNATSSyncs(t *testing.T) {
+	t.Parallel()
 	always := natstest.Start(t, natstest.Options{})
 	later := natstest.Start(t, natstest.Options{Servers: 1, Sync: "2m"})
 	for _, asked := range []struct {

@@ -29,7 +29,10 @@ func (c *trio) whole(t *testing.T, asking *engine.Engine) {
 }
 
 // One node after another is restarted, while the others are written to.
-func TestARollingRestart(t *testing.T) { onBoth(t, testARollingRestart) }
+func TestARollingRestart(t *testing.T) {
+	t.Parallel()
+	onBoth(t, testARollingRestart)
+}
 
 func testARollingRestart(t *testing.T, c *trio) {
 	contents := make([]*content, 3)
@@ -65,6 +68,7 @@ func testARollingRestart(t *testing.T, c *trio) {
 // folder, at another address: it gets everything from the others, as much as one of
 // them may be lost after it.
 func TestANodeIsReplaced(t *testing.T) {
+	t.Parallel()
 	ctx := t.Context()
 	c := startTrio(t)
 	for n := range 50 {
@@ -122,6 +126,7 @@ func TestANodeIsReplaced(t *testing.T) {
 
 // Nodes know one another by certificates of one authority as well as by a secret.
 func TestCertificatesInPlaceOfASecret(t *testing.T) {
+	t.Parallel()
 	good, other := newAuthority(t), newAuthority(t)
 	peers := freePorts(t, 4)
 	options := func(i int, certificates *tls.Config) engine.Options {
@@ -193,6 +198,7 @@ func (s *said) has(text string) bool {
 // nodes only those: who looks whether it may join is none, and has no store, on which
 // NATS would make the cluster smaller, and so take for a majority what is none.
 func TestTheFirstStartWaitsForAll(t *testing.T) {
+	t.Parallel()
 	log := &said{}
 	c := &trio{t: t, peers: freePorts(t, 3), nodes: make([]*engine.Engine, 3)}
 	for range 3 {
@@ -235,6 +241,7 @@ func TestTheFirstStartWaitsForAll(t *testing.T) {
 
 // Of five nodes one may die as well: what is stored is on three of them.
 func TestFiveNodes(t *testing.T) {
+	t.Parallel()
 	c := &trio{t: t, peers: freePorts(t, 5), nodes: make([]*engine.Engine, 5)}
 	for range 5 {
 		c.dirs = append(c.dirs, t.TempDir())

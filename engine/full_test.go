@@ -11,6 +11,7 @@ import (
 // A node whose store NATS turned off, as it does when a disk is full, is not fresh,
 // asks to be restarted when there is room, and is then one of the majority.
 func TestAStoreThatWasFullComesBack(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	failed := make(chan error, 1)
 	c.failed = func(err error) { failed <- err }

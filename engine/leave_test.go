@@ -105,6 +105,7 @@ func TestANodeThatEndsIsNotMissed(t *testing.T) {
 // When all nodes are told to end at once, the store takes what the last of them has
 // to write: the others wait for it.
 func TestNodesThatEndTogetherWaitForTheLast(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	for i, e := range c.nodes {
 		for end := time.Now().Add(10 * time.Second); len(e.Bus().Members()) < 2; time.Sleep(time.Millisecond) {

@@ -17,6 +17,7 @@ import (
 // A snapshot is a state that the bucket once had, whoever writes meanwhile: the
 // writer makes two keys that are always equal but for one write, the first first.
 func TestASnapshotIsOfOneMoment(t *testing.T) {
+	t.Parallel()
 	check := func(t *testing.T, from, by *engine.Engine) {
 		b, w := bucket(t, from), bucket(t, by)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -90,6 +91,7 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 
 // What was used is known with its time, in either kind of store.
 func TestUsedTokensCanBeRead(t *testing.T) {
+	t.Parallel()
 	check := func(t *testing.T, use, read *engine.Engine) {
 		until := time.Now().Add(time.Hour).Truncate(time.Second)
 		once, err := use.Once(t.Context())
@@ -131,6 +133,7 @@ func TestUsedTokensCanBeRead(t *testing.T) {
 
 // What no reader has acknowledged can be read, on any node whoever wrote it.
 func TestUndeliveredBatchesCanBeRead(t *testing.T) {
+	t.Parallel()
 	readers := func(key string) []string { return strings.Split(key, "_") }
 	undelivered := func(t *testing.T, e *engine.Engine) (list []string) {
 		t.Helper()

@@ -159,6 +159,7 @@ func TestAnExternalNATSLosesItsLeader(t *testing.T) {
 // A leader that is cut off from the other servers of NATS, but not from ours, is
 // not believed when it says that there is nothing new.
 func TestALeaderThatIsCutOffIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	outside := natstest.Start(t, natstest.Options{})
 	credentials := outside.Credentials()
 	node := func(name string, servers ...int) *engine.Engine {

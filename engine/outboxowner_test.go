@@ -65,6 +65,7 @@ func numbers(from, to int) (list []string) {
 }
 
 func TestTheOutboxOfANodeThatIsGoneIsTakenOver(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	o, err := c.nodes[0].Outbox(t.Context(), lossless(t))
 	if err != nil {
@@ -113,6 +114,7 @@ func TestTheOutboxOfANodeThatIsGoneIsTakenOver(t *testing.T) {
 }
 
 func TestANodeTakesItsOutboxBack(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	o, err := c.nodes[0].Outbox(t.Context(), lossless(t))
 	if err != nil {
@@ -168,6 +170,7 @@ func TestANodeTakesItsOutboxBack(t *testing.T) {
 }
 
 func TestNothingIsLostHoweverOftenAnOutboxIsTakenOver(t *testing.T) {
+	t.Parallel()
 	c := startTrio(t)
 	o, err := c.nodes[0].Outbox(t.Context(), lossless(t))
 	if err != nil {

@@ -3,7 +3,6 @@ package hub
 import (
 	"context"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,22 +10,14 @@ import (
 	"time"
 
 	"hubbub/engine"
+	"hubbub/engine/natstest"
 	"hubbub/quota"
 )
 
 // engines are the stores of three nodes that are a cluster.
 func engines(t *testing.T) []*engine.Engine {
 	t.Helper()
-	peers, held := make([]string, 3), make([]net.Listener, 3)
-	for i := range peers {
-		var err error
-		held[i], err = net.Listen("tcp", "127.0.0.1:0")
-		ok(t, err)
-		peers[i] = held[i].Addr().String()
-	}
-	for _, l := range held {
-		ok(t, l.Close())
-	}
+	peers := natstest.FreeAddresses(t, 3)
 	nodes := make([]*engine.Engine, 3)
 	var starting sync.WaitGroup
 	for i := range nodes {
