@@ -361,6 +361,39 @@ func TestANodeThatWasAwayForLongSeesWhatIsGone(t *testing.T) {
 	same(follow(t, c.nodes[2]), "the node that was down")
 }
 
+// What a node has missed it may ask of a leader that was cut off and lacks it as well,
+// until that hears of the next one. It does not count as seen then.
+func TestALeaderThatLacksSomethingIsAskedAgain(t *testing.T) {
+	c := startTrio(t)
+	contents := make([]*content, 3)
+	c.each(func(i int, e *engine.Engine) { contents[i] = follow(t, e) })
+	b := bucket(t, c.nodes[0])
+	if _, err := b.Create(t.Context(), "before", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := contents[2].feed.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	heal := engine.Cut(contents[2].feed)
+	engine.Mislead(contents[2].feed, 2)
+	for n := range 5 {
+		if _, err := b.Create(t.Context(), fmt.Sprint("k", n), []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := heal(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := contents[2].feed.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := contents[2].all(); len(got) != 6 {
+		t.Errorf("the node shows %v after a Sync, want all 6", got)
+	}
+}
+
 // While leaders change, what is asked of one may be heard by nobody. Reads and writes
 // go on, each write once.
 func TestLeadersChange(t *testing.T) {

@@ -28,6 +28,22 @@ func Cut(f *Feed) (heal func() error) {
 	}
 }
 
+// Mislead has a feed that is cut read so many times from a leader that has nothing new,
+// as one that was cut off itself.
+func Mislead(f *Feed, times int) { f.stream = &misled{f.stream, times} }
+
+type misled struct {
+	jetstream.Stream
+	times int
+}
+
+func (m *misled) GetMsg(ctx context.Context, sequence uint64, options ...jetstream.GetMsgOpt) (*jetstream.RawStreamMsg, error) {
+	if m.times--; m.times >= 0 {
+		return nil, jetstream.ErrMsgNotFound
+	}
+	return m.Stream.GetMsg(ctx, sequence, options...)
+}
+
 // Messages is how many a bucket has, those that mark deletions among them.
 func Messages(ctx context.Context, b *Bucket) (uint64, error) {
 	s, err := b.engine.js.Stream(ctx, streamOf(b.name))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -47,7 +46,7 @@ type Feed struct {
 	moved   chan struct{} // closed when applied grows, and made anew
 	looking *look         // the next question to the leader, for all who want one
 
-	keys map[string]bool // what the node has; owned by Follow, then by follow
+	keys map[string]uint64 // revision of what the node has; owned by Follow, then by follow
 
 	whole  atomic.Pointer[time.Time] // when the node had everything
 	failed atomic.Pointer[error]
@@ -80,7 +79,7 @@ const stale = 12 * lookEvery
 // own. An entry may come again with the revision that it had. If apply fails there
 // Follow does, or the feed is not fresh any more.
 func (b *Bucket) Follow(ctx context.Context, apply func(Change) error) (*Feed, error) {
-	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1), keys: map[string]bool{}}
+	f := &Feed{bucket: b, apply: apply, moved: make(chan struct{}), asked: make(chan struct{}, 1), turn: make(chan struct{}, 1), keys: map[string]uint64{}}
 	if b.engine.bus == nil {
 		return f, b.Load(ctx, func(e Entry) error { return apply(Change{Entry: e}) })
 	}
@@ -109,12 +108,13 @@ func (f *Feed) load(ctx context.Context) error {
 		return err
 	}
 	defer stopWatching(watcher)
-	entries := map[string]Entry{}
+	entries, revisions := map[string]Entry{}, map[string]uint64{}
 	put := func(c Change) error {
 		if c.Gone {
 			delete(entries, c.Key)
+			delete(revisions, c.Key)
 		} else {
-			entries[c.Key] = c.Entry
+			entries[c.Key], revisions[c.Key] = c.Entry, c.Revision
 		}
 		return nil
 	}
@@ -140,33 +140,34 @@ func (f *Feed) load(ctx context.Context) error {
 			timer.Reset(stalled)
 		}
 	}
-	last, err := f.vanished(ctx, maps.Keys(entries), put)
+	last, err := f.vanished(ctx, revisions, put)
 	if err != nil {
 		return err
 	}
-	if err := f.read(ctx, reached, last, put); err != nil {
+	if err := f.read(ctx, reached, last, put); err != nil && !errors.Is(err, errNothing) { // deletions, whose markers have gone
 		return err
 	}
 	for _, e := range slices.SortedFunc(maps.Values(entries), func(x, y Entry) int { return cmp.Compare(x.Revision, y.Revision) }) {
 		if err := f.apply(Change{Entry: e}); err != nil {
 			return err
 		}
-		f.keys[e.Key] = true
+		f.keys[e.Key] = e.Revision
 	}
 	f.advance(max(last, reached))
 	return nil
 }
 
-// vanished puts those keys as gone that the leader does not have any more, and
-// returns the revision up to which it said so.
-func (f *Feed) vanished(ctx context.Context, keys iter.Seq[string], put func(Change) error) (last uint64, err error) {
+// vanished puts those keys, by their revisions, as gone that the leader does not have
+// any more, and returns the revision up to which it said so: of what is newer it knows
+// nothing.
+func (f *Feed) vanished(ctx context.Context, keys map[string]uint64, put func(Change) error) (last uint64, err error) {
 	info, err := f.stream.Info(ctx, jetstream.WithSubjectFilter(subjectOf(f.bucket.name, ">")))
 	if err != nil {
 		return 0, fmt.Errorf("ask for the keys of %s: %w", f.bucket.name, err)
 	}
-	for key := range keys {
+	for key, revision := range keys {
 		subject := subjectOf(f.bucket.name, key)
-		if info.State.Subjects[subject] > 0 {
+		if info.State.Subjects[subject] > 0 || revision > info.State.LastSeq {
 			continue
 		}
 		// Of very many keys the leader does not speak all at once.
@@ -433,7 +434,7 @@ func (f *Feed) put(c Change) error {
 	if c.Gone {
 		delete(f.keys, c.Key)
 	} else {
-		f.keys[c.Key] = true
+		f.keys[c.Key] = c.Revision
 	}
 	return nil
 }
@@ -460,10 +461,11 @@ func (f *Feed) fill(ctx context.Context, upTo uint64) error {
 	if f.Applied() >= upTo {
 		return nil
 	}
-	if f.behind() > markerAge/2 {
+	long := f.behind() > markerAge/2
+	if long {
 		patient, cancel := context.WithTimeout(ctx, stalled)
 		defer cancel()
-		if _, err := f.vanished(patient, maps.Keys(f.keys), f.put); err != nil {
+		if _, err := f.vanished(patient, f.keys, f.put); err != nil {
 			return err
 		}
 	}
@@ -476,14 +478,23 @@ func (f *Feed) fill(ctx context.Context, upTo uint64) error {
 		f.advance(c.Revision)
 		return nil
 	})
+	if long && errors.Is(err, errNothing) { // deletions, whose markers have gone
+		err = nil
+	}
 	if err == nil {
 		f.advance(upTo)
 	}
 	return err
 }
 
+// errNothing says that who answered has nothing behind a revision. There was
+// something: either it was a deletion, and its time is over, or a leader answered that
+// was cut off, and does not know yet of the next one.
+var errNothing = errors.New("who answered for the bucket has nothing behind a revision that was passed")
+
 // read hands on what is in the bucket behind a revision, up to another. What was
-// replaced meanwhile is not there any more, and comes later with its newer one.
+// replaced meanwhile is not there any more, and comes later with its newer one. It
+// fails with errNothing if there is nothing up to the end, nor anything newer.
 func (f *Feed) read(ctx context.Context, after, upTo uint64, each func(Change) error) error {
 	for after < upTo {
 		var m *jetstream.RawStreamMsg
@@ -493,7 +504,7 @@ func (f *Feed) read(ctx context.Context, after, upTo uint64, each func(Change) e
 		})
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
-			return nil
+			return errNothing
 		case err != nil:
 			return fmt.Errorf("read %s from revision %d on: %w", f.bucket.name, after+1, err)
 		case m.Sequence > upTo: // nothing is left of what is before

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -31,7 +32,7 @@ func (b *Bucket) snapshot(ctx context.Context) ([]Entry, error) {
 		}
 		return nil
 	}
-	f := &Feed{bucket: b, apply: put, moved: make(chan struct{}), keys: map[string]bool{}}
+	f := &Feed{bucket: b, apply: put, moved: make(chan struct{}), keys: map[string]uint64{}}
 	var err error
 	if f.stream, err = b.engine.js.Stream(ctx, streamOf(b.name)); err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func (b *Bucket) snapshot(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 		if last > at {
-			if err := f.read(ctx, at, last, put); err != nil {
+			if err := f.read(ctx, at, last, put); err != nil && !errors.Is(err, errNothing) { // ends of keys, of which nothing is left
 				return nil, err
 			}
 			at, fewer = last, false
