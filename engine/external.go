@@ -217,9 +217,6 @@ const leaderSilence = 3 * time.Second
 
 // leads says whether who answered for a stream is its leader still.
 func leads(c *jetstream.ClusterInfo) bool {
-	if c == nil {
-		return true // of one server
-	}
 	heard := 1
 	for _, r := range c.Replicas {
 		if r.Active > 0 && r.Active < leaderSilence {

@@ -238,12 +238,14 @@ const askPause = 50 * time.Millisecond
 // doubts is nil if who answered for a stream is sure to lead it, or says why not.
 func (e *Engine) doubts(c *jetstream.ClusterInfo) error {
 	switch {
+	case c == nil && e.nodes == 0:
+		return nil // of one server
+	case c == nil || c.Leader == "":
+		return errors.New("there is no leader") // who knows of none says what it has itself
 	case e.nodes == 0 && leads(c):
 		return nil
 	case e.nodes == 0:
 		return errors.New("the leader in NATS does not hear a majority of the replicas")
-	case c == nil || c.Leader == "":
-		return errors.New("there is no leader") // a node that knows of none says what it has itself
 	case !e.bus.trusts(c.Leader):
 		return errors.New("the leader has just come back, and may be the leader no more")
 	}

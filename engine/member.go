@@ -90,6 +90,11 @@ func (b *Bus) startBeating(ctx context.Context) error {
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
 		for n := uint64(1); ; n++ {
+			if !b.Majority() { // before a new beat: what others echo may be from before a stop
+				b.mu.Lock()
+				b.lacked = time.Now()
+				b.mu.Unlock()
+			}
 			b.beat(n)
 			select {
 			case <-ctx.Done():
@@ -266,15 +271,16 @@ func (b *Bus) near() int {
 	return near
 }
 
-// trusts says whether a node that says that it leads does: this one if it is one of
-// a majority, another one if it was heard without a break for so long that it has
+// trusts says whether a node that says that it leads does: this one if it was one of
+// a majority, another one if it was heard, without a break for so long that it has
 // heard of a leader that was chosen before.
 func (b *Bus) trusts(leader string) bool {
-	if leader == b.engine.node {
-		return b.Majority()
-	}
+	majority := b.Majority()
 	b.mu.RLock()
 	defer b.mu.RUnlock()
+	if leader == b.engine.node {
+		return majority && time.Since(b.lacked) > echo
+	}
 	for _, m := range b.members {
 		if m.Node == leader && !m.scout {
 			return time.Since(m.since) > echo
