@@ -180,7 +180,11 @@ func Doubt(o *Outbox, key string, records int, batch string) error {
 }
 
 // Mark writes down what is acknowledged.
-func Mark(o *Outbox) error { return o.mark(context.Background()) }
+func Mark(o *Outbox) error {
+	ctx, cancel := context.WithTimeout(context.Background(), writeTimeout)
+	defer cancel()
+	return o.mark(ctx)
+}
 
 // ErrOwned is what a former owner of an outbox is told.
 var ErrOwned = errOwned

@@ -157,8 +157,15 @@ func (o *Outbox) keep(ctx context.Context) error {
 		o.lose()
 		return errOwned
 	}
-	if err := o.advance(ctx, w.marks); err != nil {
-		return err
+	for passed, n := false, 0; !passed && n < advances; n++ {
+		if n > 0 { // it was removed since, and may be acknowledged by now
+			if w, err = o.readMarks(ctx); err != nil {
+				return err
+			}
+		}
+		if passed, err = o.advance(ctx, w.marks); err != nil {
+			return err
+		}
 	}
 	o.markedAt = w.sequence
 	b, err := o.encodeMarks()
@@ -178,8 +185,13 @@ func (o *Outbox) stillOwned(ctx context.Context) error {
 	return o.keep(ctx)
 }
 
-// advance passes over what another node has acknowledged.
-func (o *Outbox) advance(ctx context.Context, by marks) error {
+// advances is how often what another node has acknowledged is looked at while that
+// goes on. What it removed without is found to be missing when it is read.
+const advances = 3
+
+// advance passes over what another node has acknowledged. It is false if what should
+// come behind that is not there.
+func (o *Outbox) advance(ctx context.Context, by marks) (passed bool, err error) {
 	type ahead struct {
 		claim *claim
 		mark  uint64
@@ -194,16 +206,15 @@ func (o *Outbox) advance(ctx context.Context, by marks) error {
 		}
 	}
 	o.mu.Unlock()
+	passed = true
 	for _, a := range list {
-		for passed := false; !passed; {
-			first, err := o.atOrAfter(ctx, a.mark+1, a.claim.key.name)
-			if err != nil {
-				return err
-			}
-			passed = o.pass(a.claim, a.mark, first)
+		first, err := o.atOrAfter(ctx, a.mark+1, a.claim.key.name)
+		if err != nil {
+			return false, err
 		}
+		passed = o.pass(a.claim, a.mark, first) && passed
 	}
-	return nil
+	return passed, nil
 }
 
 // pass has a claim go on behind a mark, at the first batch there; false if there is

@@ -169,6 +169,45 @@ func TestANodeTakesItsOutboxBack(t *testing.T) {
 	}
 }
 
+// What another node has removed of an outbox, without that its owner knows of it, is
+// not waited for.
+func TestWhatAnotherNodeRemovedIsNotWaitedFor(t *testing.T) {
+	c := startTrio(t)
+	dropped := func(string, int, engine.DropReason) {}
+	o, err := c.nodes[0].Outbox(t.Context(), engine.OutboxOptions{Dropped: dropped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	appendNumbers(t, o, "x", 0, 10)
+	mine := openReader(t, o, "x")
+	take(t, mine, 2)
+	if err := engine.Mark(o); err != nil {
+		t.Fatal(err)
+	}
+	heir, err := c.nodes[1].TakeOver(t.Context(), "a", engine.OutboxOptions{Dropped: dropped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	take(t, openReader(t, heir, "x"), 3)
+	if err := engine.Mark(heir); err != nil {
+		t.Fatal(err)
+	}
+	for sequence := range uint64(5) { // as what is too old
+		if err := engine.Lose(heir, 6+sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+	appendNumbers(t, o, "y", 0, 1)
+	take(t, openReader(t, o, "y"), 1)
+	if err := engine.Mark(o); err != nil {
+		t.Fatalf("a does not find out what b has removed: %v", err)
+	}
+	appendNumbers(t, o, "x", 10, 12)
+	if got, want := take(t, mine, 2), numbers(10, 12); !slices.Equal(got, want) {
+		t.Errorf("a got %v, want %v", got, want)
+	}
+}
+
 func TestNothingIsLostHoweverOftenAnOutboxIsTakenOver(t *testing.T) {
 	t.Parallel()
 	c := startTrio(t)
