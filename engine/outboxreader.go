@@ -259,10 +259,14 @@ func (r *OutboxReader) read(ctx context.Context, c *claim) (*stored, error) {
 }
 
 // hasNone is nil if the store has no batch of a key at or after a sequence. NATS
-// says that it found nothing also if it could not read a file just now.
+// says that it found nothing also if it could not read a file just now, and if who
+// answers was the leader and does not know yet of the next one.
 func (o *Outbox) hasNone(ctx context.Context, sequence uint64, key string) error {
 	info, err := o.stream.Info(ctx, jetstream.WithSubjectFilter(o.names.prefix+key))
 	if err != nil {
+		return err
+	}
+	if err := o.engine.doubts(info.Cluster); err != nil {
 		return err
 	}
 	if len(info.State.Subjects) == 0 {
