@@ -153,10 +153,11 @@ func (s *Server) closeLogs(ctx context.Context, l *chatlog.Log) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
-	var alone time.Time
+	abandoned := false
 	watching.Go(func() {
 		tick := time.NewTicker(alonePatience / 20)
 		defer tick.Stop()
+		var alone time.Time
 		for {
 			select {
 			case <-ctx.Done():
@@ -168,8 +169,10 @@ func (s *Server) closeLogs(ctx context.Context, l *chatlog.Log) error {
 				case alone.IsZero():
 					alone = now
 				case now.Sub(alone) > alonePatience:
+					abandoned = true
 					s.store.Abandon()
 					cancel()
+					return
 				}
 			}
 		}
@@ -177,7 +180,7 @@ func (s *Server) closeLogs(ctx context.Context, l *chatlog.Log) error {
 	err := l.Close(ctx)
 	cancel()
 	watching.Wait()
-	if err != nil && !alone.IsZero() {
+	if err != nil && abandoned {
 		s.log.Error("the end of the chat logs is lost, since the other nodes stopped before this one", "err", err)
 		return nil
 	}
