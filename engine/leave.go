@@ -25,7 +25,7 @@ func (b *Bus) Ending() { b.enter(ending) }
 // leave tells the other nodes that this one stores nothing more, and returns when
 // none needs it any more, or when ctx ends.
 func (b *Bus) leave(ctx context.Context) {
-	if stage(b.stage.Load()) == serving { // nobody was told, nor would be waited for
+	if stage(b.stage.Load()) == serving || b.engine.nodes == 0 { // nobody was told, or the store needs none of the nodes
 		return
 	}
 	b.enter(ended)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hubbub/engine"
+	"hubbub/engine/natstest"
 )
 
 // A node that ends is missed by nobody: the others write, read and use tokens on
@@ -136,4 +137,23 @@ func TestNodesThatEndTogetherWaitForTheLast(t *testing.T) {
 	over.Store(true)
 	c.stop(2)
 	first.Wait()
+}
+
+// An external NATS needs none of the nodes: who ends waits for nobody.
+func TestNodesThatEndOnAnExternalNATSDoNotWait(t *testing.T) {
+	c := startOutside(t, natstest.Options{})
+	for i, e := range c.nodes {
+		eventually(t, 10*time.Second, fmt.Sprintf("node %d hears the others", i), func() bool { return len(e.Bus().Members()) == 2 })
+	}
+	for _, e := range c.nodes {
+		e.Bus().Ending()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.nodes[0].Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() != nil {
+		t.Error("it waited for the others, which had something to store")
+	}
 }
