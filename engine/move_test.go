@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hubbub/engine"
+	"hubbub/engine/natstest"
 )
 
 // A snapshot is a state that the bucket once had, whoever writes meanwhile: the
@@ -129,6 +130,43 @@ func TestUsedTokensCanBeRead(t *testing.T) {
 		}
 	})
 	onBoth(t, func(t *testing.T, c *trio) { check(t, c.nodes[0], c.nodes[1]) })
+}
+
+// While an outbox has no leader nobody is told that there is nothing in it.
+func TestAnOutboxWithoutALeaderIsNotPassedOver(t *testing.T) {
+	readers := func(key string) []string { return strings.Split(key, "_") }
+	c := startOutside(t, natstest.Options{Servers: 5})
+	for _, e := range c.nodes {
+		o, err := e.Outbox(t.Context(), engine.OutboxOptions{Readers: readers})
+		if err == nil {
+			err = o.Append(t.Context(), "a", 1, []byte("batch"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func() (n int, err error) {
+		err = c.nodes[1].EachUndelivered(t.Context(), readers, func(engine.Undelivered) error { n++; return nil })
+		return n, err
+	}
+	two := c.outside.Replicas(engine.OutboxStreams("a")[0])[:2]
+	c.outside.Kill(two...) // three are left to lead everything else
+	eventually(t, time.Minute, "streams are listed", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		return len(engine.Streams(ctx, c.nodes[1])) > 0
+	})
+	if n, err := read(); err == nil {
+		t.Errorf("%d batches were read, and no error says that there are more", n)
+	}
+	c.outside.Start(two...)
+	eventually(t, time.Minute, "all is read", func() bool {
+		n, err := read()
+		if err == nil && n != 3 {
+			t.Fatalf("%d batches were read, want 3", n)
+		}
+		return err == nil
+	})
 }
 
 // What no reader has acknowledged can be read, on any node whoever wrote it.

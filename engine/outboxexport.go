@@ -22,36 +22,40 @@ type Undelivered struct {
 // writing. readers are those of a key, as in OutboxOptions. It reads what is
 // stored, so what was acknowledged in the last tenth of a second is among it.
 func (e *Engine) EachUndelivered(ctx context.Context, readers func(key string) []string, each func(Undelivered) error) error {
-	prefix := outboxOf("").prefix
-	streams := e.js.ListStreams(ctx, jetstream.WithStreamListSubject(prefix+">"))
-	var infos []*jetstream.StreamInfo
-	for info := range streams.Info() {
-		infos = append(infos, info)
+	// Names, since a list of what the streams are leaves out those without a leader.
+	list := e.js.StreamNames(ctx, jetstream.WithStreamListSubject(outboxOf("").prefix+">"))
+	var names []string
+	for name := range list.Name() {
+		names = append(names, name)
 	}
-	if err := streams.Err(); err != nil {
+	if err := list.Err(); err != nil {
 		return fmt.Errorf("read the outbox: %w", err)
 	}
-	slices.SortFunc(infos, func(x, y *jetstream.StreamInfo) int { return strings.Compare(x.Config.Name, y.Config.Name) })
-	for _, info := range infos {
-		if err := e.eachUndelivered(ctx, info, readers, each); err != nil {
-			return fmt.Errorf("read the outbox: %w", err)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		if err := e.eachUndelivered(ctx, name, readers, each); err != nil {
+			return fmt.Errorf("read the outbox %s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func (e *Engine) eachUndelivered(ctx context.Context, info *jetstream.StreamInfo, readers func(string) []string, each func(Undelivered) error) error {
-	name := outboxOf("").stream
-	o := e.newOutbox(strings.TrimPrefix(strings.TrimPrefix(info.Config.Name, name), "_"), OutboxOptions{}) // to read with
-	var err error
-	if o.stream, err = e.js.Stream(ctx, info.Config.Name); err != nil {
+func (e *Engine) eachUndelivered(ctx context.Context, stream string, readers func(string) []string, each func(Undelivered) error) error {
+	node := strings.TrimPrefix(strings.TrimPrefix(stream, outboxOf("").stream), "_")
+	o := e.newOutbox(node, OutboxOptions{}) // to read with
+	opening, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := e.tries(opening, func(ctx context.Context) (err error) {
+		o.stream, err = e.js.Stream(ctx, stream)
+		return err
+	}); err != nil {
 		return err
 	}
 	acknowledged, err := o.readMarks(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) { // the node has made one of the two, just now
 		return err
 	}
-	for next := info.State.FirstSeq; ; {
+	for next := o.stream.CachedInfo().State.FirstSeq; ; {
 		s, err := o.atOrAfter(ctx, next, "")
 		if err != nil || s == nil {
 			return err

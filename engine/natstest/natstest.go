@@ -275,6 +275,12 @@ func (c *Cluster) Thaw(i int) { must(c.t, c.servers[i].run.Process.Signal(syscal
 // Leader is the server that leads a stream.
 func (c *Cluster) Leader(stream string) int {
 	c.t.Helper()
+	return c.Replicas(stream)[0]
+}
+
+// Replicas are the servers that have a stream, its leader first.
+func (c *Cluster) Replicas(stream string) (servers []int) {
+	c.t.Helper()
 	conn, err := nats.Connect(c.URL(), nats.UserCredentials(c.credentials))
 	must(c.t, err)
 	defer conn.Close()
@@ -284,8 +290,14 @@ func (c *Cluster) Leader(stream string) int {
 	defer cancel()
 	s, err := js.Stream(ctx, stream)
 	must(c.t, err)
-	leader := s.CachedInfo().Cluster.Leader
-	return slices.IndexFunc(c.servers, func(p *process) bool { return p.name == leader })
+	names := []string{s.CachedInfo().Cluster.Leader}
+	for _, r := range s.CachedInfo().Cluster.Replicas {
+		names = append(names, r.Name)
+	}
+	for _, name := range names {
+		servers = append(servers, slices.IndexFunc(c.servers, func(p *process) bool { return p.name == name }))
+	}
+	return servers
 }
 
 func (c *Cluster) all() (all []int) {
