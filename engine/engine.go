@@ -508,7 +508,7 @@ func openFolder(path string, m mode) (_ *folder, err error) {
 	if clusters, err := fs.Glob(os.DirFS(path), "cluster-*"); err != nil {
 		return nil, err
 	} else if len(clusters) > 0 && m == standalone {
-		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data)", path, clusters[0])
+		return nil, fmt.Errorf("%s belongs to a cluster (%s); a standalone server needs a folder of its own (--data), and gets what the cluster has with `hubbub migrate`", path, clusters[0])
 	}
 	name := filepath.Join(path, modeFile)
 	switch have, err := os.ReadFile(name); {
@@ -542,6 +542,8 @@ func (m mode) refuses(path, have string) error {
 	switch {
 	case have == standalone.marker:
 		return fmt.Errorf("%s has the store of a standalone server, and this is to be %s: copy it with `hubbub migrate`, or name an empty folder (--data)", path, m.what)
+	case have == external.marker && m == standalone:
+		return fmt.Errorf("%s is the folder of %s; a standalone server needs a folder of its own (--data), and gets what the cluster has with `hubbub migrate`", path, external.what)
 	case have == external.marker || ofCluster && m == external:
 		what := external.what
 		if ofCluster {

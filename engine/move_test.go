@@ -274,14 +274,19 @@ func TestAFolderIsOfOneKindOfServer(t *testing.T) {
 	}{
 		{"a standalone store, by a node", made(alone), cluster("x", "a"), []string{"has the store of a standalone server", "node a of cluster x", "`hubbub migrate`"}},
 		{"a standalone store without its marker, by a node", noMarker(alone), cluster("x", "a"), []string{"no MODE file"}},
-		{"a node's store, by a standalone server", made(cluster("x", "a")), alone, []string{"belongs to a cluster"}},
+		{"a node's store, by a standalone server", made(cluster("x", "a")), alone, []string{"belongs to a cluster", "`hubbub migrate`"}},
 		{"a node's store without its folder, by a standalone server", func(dir string) {
 			made(cluster("x", "a"))(dir)
 			if err := os.RemoveAll(filepath.Join(dir, "cluster-x")); err != nil {
 				t.Fatal(err)
 			}
 		}, alone, []string{"has the store of node a of cluster x", "`hubbub migrate`"}},
-		{"a node's store without its marker, by a standalone server", noMarker(cluster("x", "a")), alone, []string{"belongs to a cluster"}},
+		{"a node's store without its marker, by a standalone server", noMarker(cluster("x", "a")), alone, []string{"belongs to a cluster", "`hubbub migrate`"}},
+		{"the folder of a node with an external NATS, by a standalone server", func(dir string) {
+			if err := os.WriteFile(filepath.Join(dir, "MODE"), []byte("hubbub server on an external NATS, format 1\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, alone, []string{"NATS", "`hubbub migrate`"}},
 		{"a node's store, by another node", made(cluster("x", "a")), cluster("x", "b"), []string{"has the store of node a of cluster x", "this is to be node b of cluster x"}},
 		{"a node's store, by a node of another cluster", made(cluster("x", "a")), cluster("y", "a"), []string{"has the store of node a of cluster x", "this is to be node a of cluster y"}},
 		{"what is of a later version, by a node", func(dir string) {
