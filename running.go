@@ -88,7 +88,7 @@ func proof(secret, nonce string) string {
 func (r *running) ask(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
 	response, err := r.send(ctx, method, path, r.Secret, body)
 	if err != nil {
-		return nil, fmt.Errorf("the running server cannot be asked: %w", err)
+		return nil, fmt.Errorf("the running server did not answer: %w; see whether it runs and what it logs, and repeat this, which does no harm", err)
 	}
 	if response.StatusCode/100 == 2 {
 		return response, nil

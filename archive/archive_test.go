@@ -305,8 +305,8 @@ func TestAnInterruptedImportIsRepeated(t *testing.T) {
 		cancel()
 		return err
 	}
-	if _, err := to.Import(ctx, strings.NewReader(text)); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v, want the end of the context", err)
+	if _, err := to.Import(ctx, strings.NewReader(text)); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "import the same again") {
+		t.Fatalf("got %v, want the end of the context and what to do", err)
 	}
 	to.Written = written
 	to.room(fmt.Sprintf("%012d", 7), "r") // was written before it ended

@@ -57,6 +57,9 @@ func (s Store) Import(ctx context.Context, from io.Reader) (Result, error) {
 	if err == nil {
 		err = i.verify(ctx, sum)
 	}
+	if err != nil && i.begun && !errors.Is(err, errChanged) {
+		err = fmt.Errorf("%w; a part may have been written: when all of the service is ready, import the same again, which leaves what is there", err)
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -69,6 +72,7 @@ type importing struct {
 	used            []Record // of the archive, as the next
 	keys, resources []engine.Entry
 	written         bool // those are
+	begun           bool // the store may have something of it
 	there           int
 
 	waiting map[[sha256.Size]byte]int // batches that the outbox has already, how many of each
@@ -98,6 +102,7 @@ func (i *importing) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	i.begun = true
 	if err := i.writeUsed(ctx); err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ func (i *importing) put(ctx context.Context, b *engine.Bucket, entries []engine.
 			_, err = b.Create(ctx, e.Key, e.Value)
 		}
 		if errors.Is(err, engine.ErrExists) || errors.Is(err, engine.ErrStale) {
-			return fmt.Errorf("%s was written meanwhile by somebody else; keep everybody away from the service, and import again: %w", e.Key, err)
+			return fmt.Errorf("%s was written meanwhile by somebody else; keep everybody away from the service: %w", e.Key, err)
 		}
 		return err
 	})
