@@ -179,12 +179,11 @@ func Migrate(ctx context.Context, from, to Place) (Moved, error) {
 	if server != nil && !server.Cluster {
 		return Moved{}, errRunsAlone(from.Data)
 	}
-	file, err := os.CreateTemp("", "hubbub-*") // mode 0600
+	file, err := TempFile(to.Data, from.Data)
 	if err != nil {
 		return Moved{}, err
 	}
-	_ = os.Remove(file.Name()) // nobody else needs its name
-	defer os.Remove(file.Name())
+	defer os.Remove(file.Name()) // where it was not while it is open
 	defer file.Close()
 	export := func(to io.Writer) error {
 		_, err := Export(ctx, from, to, true)
@@ -212,6 +211,26 @@ func Migrate(ctx context.Context, from, to Place) (Moved, error) {
 		return result, err
 	}
 	return result, nothingNew(file, export)
+}
+
+// TempFile is an empty file that nobody else can read, gone when it is closed: in the
+// folder for temporary files or, if there is none, as in the image of a container, in
+// the first of the others that can be written to.
+func TempFile(folders ...string) (*os.File, error) {
+	f, err := os.CreateTemp("", ".hubbub-*") // mode 0600
+	for _, folder := range folders {
+		if err == nil {
+			break
+		}
+		if other, otherErr := os.CreateTemp(folder, ".hubbub-*"); otherErr == nil {
+			f, err = other, nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a temporary file cannot be made: %w; name a folder for it in TMPDIR", err)
+	}
+	_ = os.Remove(f.Name()) // nobody else needs its name
+	return f, nil
 }
 
 // nothingNew is nil if a second export has nothing that the first has not, and the

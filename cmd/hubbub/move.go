@@ -117,12 +117,12 @@ func (c *importCmd) Run(ctx context.Context) error {
 	var f *os.File
 	if name == "-" {
 		name = "standard input"
-		f, err = seekable(os.Stdin)
-	} else {
-		f, err = os.Open(name)
+		f, err = seekable(os.Stdin, at.Data)
+	} else if f, err = os.Open(name); err != nil {
+		err = fmt.Errorf("%s cannot be read: %w", name, cause(err))
 	}
 	if err != nil {
-		return fmt.Errorf("%s cannot be read: %w", name, cause(err))
+		return err
 	}
 	defer f.Close()
 	moved, err := hubbub.Import(ctx, at, f)
@@ -136,19 +136,19 @@ func (c *importCmd) Run(ctx context.Context) error {
 	return nil
 }
 
-// seekable is a file with all that comes from another, which nobody else can read.
-func seekable(from io.Reader) (*os.File, error) {
-	f, err := os.CreateTemp("", "hubbub-*") // mode 0600
+// seekable is a file with all that comes from another, which nobody else can read:
+// a temporary one, in the data folder if need be.
+func seekable(from io.Reader, data string) (*os.File, error) {
+	f, err := hubbub.TempFile(data)
 	if err != nil {
 		return nil, err
 	}
-	_ = os.Remove(f.Name()) // nobody else needs its name
 	_, err = io.Copy(f, from)
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(fmt.Errorf("standard input cannot be copied to a temporary file: %w", err), f.Close())
 	}
 	return f, nil
 }
@@ -169,7 +169,7 @@ From a cluster to one server: take the traffic away from the cluster, leave its 
 
   hubbub migrate --from /var/lib/hubbub --data /var/lib/hubbub-alone
 
-It does what hubbub export and hubbub import do, one after the other, and refuses what they refuse. The folder of a standalone source is held meanwhile, so that no server starts on it. A cluster is read again at the end, and if anything was written to it in between, migrate fails and says so. The source is left as it is: do not start it again beside the new service. The copy in between is in $TMPDIR, for nobody else to read.`
+It does what hubbub export and hubbub import do, one after the other, and refuses what they refuse. The folder of a standalone source is held meanwhile, so that no server starts on it. A cluster is read again at the end, and if anything was written to it in between, migrate fails and says so. The source is left as it is: do not start it again beside the new service. The copy in between is in $TMPDIR, or in a data folder where there is no folder for temporary files, for nobody else to read.`
 }
 
 func (c *migrateCmd) Run(ctx context.Context) error {
