@@ -115,13 +115,14 @@ func (e *Engine) connect(ctx context.Context, o Options) error {
 // reach connects, and returns when JetStream answers. What will not pass by itself
 // ends it.
 func (e *Engine) reach(ctx context.Context, o Options) error {
-	tell := time.Now().Add(waiting)
+	began := time.Now()
+	tell := began.Add(waiting)
 	for {
 		err := e.attempt(ctx, o)
 		if err == nil {
 			return nil
 		}
-		if e.hopeless(o.External, err) != "" {
+		if e.hopeless(o.External, err) != "" && (!withoutJetStream(err) || time.Since(began) > startingUp) {
 			return e.worded(o.External, err)
 		}
 		if now := time.Now(); now.After(tell) {
@@ -173,10 +174,18 @@ func (e *Engine) hopeless(x *External, err error) string {
 		return "shows a certificate that cannot be trusted; name the authority that it is of (cluster.tls.ca), or the host that it is for (cluster.nats.url)"
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "has no TLS; turn it on there, or write nats:// in cluster.nats.url and no cluster.tls"
-	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
+	case withoutJetStream(err):
 		return "has no JetStream for this account; turn it on, for the servers (`jetstream {…}`) and for the account, or name a user of another account (cluster.nats.credentials)"
 	}
 	return ""
+}
+
+// startingUp is for how long a server of NATS may say that it has no JetStream:
+// one that starts says so, and is connected to before it has recovered its streams.
+const startingUp = 3 * time.Second
+
+func withoutJetStream(err error) bool {
+	return errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
 }
 
 // worded is trouble with NATS as a sentence.
