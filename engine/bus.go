@@ -44,7 +44,7 @@ type Bus struct {
 	asked     map[uint64]chan answer
 	members   map[Run]*member // the others
 	beats     [16]sentBeat    // the latest, by number
-	lacked    time.Time       // a majority, last, by the monotonic clock
+	lacked    time.Time       // a majority after it had one, last, by the monotonic clock
 	changed   []func(Member)
 }
 

@@ -89,8 +89,12 @@ func (b *Bus) startBeating(ctx context.Context) error {
 	b.done.Go(func() {
 		tick := time.NewTicker(beatEvery)
 		defer tick.Stop()
+		had := false // a majority: before, this run leads nothing
 		for n := uint64(1); ; n++ {
-			if !b.Majority() { // before a new beat: what others echo may be from before a stop
+			switch majority := b.Majority(); { // before a new beat: what others echo may be from before a stop
+			case majority:
+				had = true
+			case had:
 				b.mu.Lock()
 				b.lacked = time.Now()
 				b.mu.Unlock()
