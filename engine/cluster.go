@@ -159,10 +159,11 @@ func scout(ctx context.Context, o Options, now func() time.Time, logger *serverL
 }
 
 // join waits until the cluster can be written, a majority of its nodes has come and
-// agreed on a leader, and until this node has what they have. At the first start of
-// a cluster, when none of them has anything, all must come: NATS does not take the
-// word of nodes that know nothing, since they might have lost what was acknowledged.
-// That lasts as long as it lasts, since all nodes may have been off; ctx ends it.
+// agreed on a leader, and until this node has what they have and knows whom it can
+// ask. At the first start of a cluster, when none of them has anything, all must
+// come: NATS does not take the word of nodes that know nothing, since they might
+// have lost what was acknowledged. That lasts as long as it lasts, since all nodes
+// may have been off; ctx ends it.
 func (e *Engine) join(ctx context.Context, o Options, logger *serverLog) error {
 	var err error
 	if e.bus, err = e.newBus(o, false); err != nil {
@@ -175,7 +176,7 @@ func (e *Engine) join(ctx context.Context, o Options, logger *serverLog) error {
 		attempt, cancel := context.WithTimeout(ctx, time.Second)
 		_, err := e.js.AccountInfo(attempt)
 		if err == nil && e.server.JetStreamIsCurrent() {
-			err = e.catchUp(attempt, whole)
+			err = errors.Join(e.catchUp(attempt, whole), e.bus.alone())
 		} else if err == nil {
 			err = errors.New("it does not know yet which streams there are")
 		}

@@ -345,8 +345,9 @@ func (f *Feed) lookFor(l *look) {
 	close(l.done)
 }
 
-// lookTimeout bounds one question; a leader that is there answers in a millisecond.
-const lookTimeout = 2 * time.Second
+// lookTimeout bounds one question. A leader that is there answers in a millisecond,
+// and is not trusted before echo if it has just come back.
+const lookTimeout = echo + time.Second
 
 // Fresh is nil if the node has had everything lately and keeps it too, or says why
 // not.
