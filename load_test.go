@@ -68,7 +68,7 @@ func TestEverySettingFromEverySource(t *testing.T) {
 		"allow_remote": "true", "pprof": "true",
 		"cluster.name": "chat", "cluster.node": "a", "cluster.listen": "127.0.0.1:1", "cluster.advertise": "127.0.0.1:2",
 		"cluster.peers": "127.0.0.1:2", "cluster.secret_file": "/secret", "cluster.tls.cert": "/c.pem", "cluster.tls.key": "/k.pem", "cluster.tls.ca": "/ca.pem",
-		"cluster.nats.url": "nats://127.0.0.1:4222", "cluster.nats.credentials": "/file.creds",
+		"cluster.nats.url": "nats://127.0.0.1:4222", "cluster.nats.credentials": "/file.creds", "cluster.nats.monitor": "http://127.0.0.1:8222",
 		"review.timeout": "1s", "review.concurrency": "7", "review.default": "{lambda: {}}",
 		"review.handlers":     `{"arn:aws:lambda:us-west-2:123456789012:function:f": {rules: {deny_links: true}}}`,
 		"logging.s3.endpoint": "http://127.0.0.1:9003", "logging.s3.path_style": "true", "logging.s3.region": "eu-west-1",

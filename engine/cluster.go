@@ -182,9 +182,6 @@ func (e *Engine) join(ctx context.Context, o Options, logger *serverLog) error {
 		}
 		cancel()
 		if err == nil {
-			err = e.bus.alone()
-		}
-		if err == nil {
 			e.log.Info("joined the cluster", "cluster", c.Name, "node", c.Node, "nodes", e.connected(), "took", time.Since(began))
 			return nil
 		}

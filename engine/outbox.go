@@ -270,6 +270,9 @@ func (o *Outbox) load(ctx context.Context) error {
 		}
 		switch {
 		case newest == nil && o.engine.bus != nil:
+			if err := o.sureOfNone(ctx, 1, name); err != nil {
+				return err
+			}
 			continue // the last owner has just removed it
 		case newest == nil:
 			return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
@@ -288,6 +291,9 @@ func (o *Outbox) load(ctx context.Context) error {
 			}
 			switch {
 			case first == nil && o.engine.bus != nil:
+				if err := o.sureOfNone(ctx, mark+1, name); err != nil {
+					return err
+				}
 				continue
 			case first == nil:
 				return o.engine.damaged("the batches of " + name + " in the outbox cannot be read")
@@ -671,9 +677,13 @@ func (o *Outbox) close() {
 	o.stop()
 	o.done.Wait()
 	o.mu.Lock()
+	again := o.closed
 	o.closed = true
 	readers := slices.Collect(maps.Values(o.readers))
 	o.mu.Unlock()
+	if again {
+		return
+	}
 	for _, r := range readers {
 		r.Close()
 	}

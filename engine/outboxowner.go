@@ -76,12 +76,13 @@ func (o *Outbox) isLost() bool {
 }
 
 // Orphans are the nodes that are gone and have left something in their outbox that
-// no living node delivers, if it is for this node to do so: for the first by name
-// of those that are alive.
+// no living node delivers, if it is for this node to do so: for the one that took it
+// over before, or else for the first by name of those that are alive.
 func (e *Engine) Orphans(ctx context.Context) ([]string, error) {
-	if e.bus == nil || !e.bus.Majority() || !e.bus.first() {
+	if e.bus == nil || !e.bus.Majority() {
 		return nil, nil
 	}
+	first := e.bus.first()
 	nodes, runs := map[string]bool{e.node: true}, map[Run]bool{}
 	for _, m := range e.bus.Members() {
 		nodes[m.Node], runs[m.Run] = true, true
@@ -107,7 +108,7 @@ func (e *Engine) Orphans(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !runs[w.owner] {
+		if !runs[w.owner] && (first || w.owner == e.bus.run) {
 			orphans = append(orphans, node)
 		}
 	}

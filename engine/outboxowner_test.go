@@ -101,6 +101,16 @@ func TestTheOutboxOfANodeThatIsGoneIsTakenOver(t *testing.T) {
 	if got, want := take(t, openReader(t, heir, "x"), 3), numbers(3, 6); !slices.Equal(got, want) {
 		t.Errorf("b got %v, want %v", got, want)
 	}
+	// Whoever took it over goes on with it, also if another one is the first.
+	heir.Close()
+	if heir, err = c.nodes[2].TakeOver(t.Context(), "a", lossless(t)); err != nil {
+		t.Fatal(err)
+	}
+	heir.Close()
+	heir.Close() // once more does nothing
+	if ofB, ofC := orphansOf(1), orphansOf(2); len(ofB) > 0 || !slices.Equal(ofC, []string{"a"}) {
+		t.Errorf("b is to deliver for %v and c for %v, after c has done so for a", ofB, ofC)
+	}
 	// And b goes too: its part is c's.
 	c.start(0) // as of another day: two are needed for a quorum
 	c.stop(1)
@@ -188,8 +198,13 @@ func TestWhatAnotherNodeRemovedIsNotWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	take(t, openReader(t, heir, "x"), 3)
+	if got, want := take(t, openReader(t, heir, "x"), 3), numbers(2, 5); !slices.Equal(got, want) {
+		t.Fatalf("b got %v, want %v", got, want)
+	}
 	if err := engine.Mark(heir); err != nil {
+		t.Fatal(err)
+	}
+	if err := engine.Compact(heir); err != nil {
 		t.Fatal(err)
 	}
 	for sequence := range uint64(5) { // as what is too old

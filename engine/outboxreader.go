@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -280,6 +281,23 @@ func (o *Outbox) hasNone(ctx context.Context, sequence uint64, key string) error
 		return errors.New("the store cannot read what it has")
 	}
 	return nil
+}
+
+// sureOfNone is hasNone for who can wait until it is known.
+func (o *Outbox) sureOfNone(ctx context.Context, sequence uint64, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	for {
+		err := o.hasNone(ctx, sequence, key)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read the batches of %s in the outbox: %w", key, err)
+		case <-time.After(tryPause):
+		}
+	}
 }
 
 // Ack says that all batches up to a sequence were delivered. They do not come
