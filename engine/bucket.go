@@ -291,6 +291,22 @@ func unsent(err error) bool { return errors.Is(err, nats.ErrReconnectBufExceeded
 
 const onItsWayPause = 2 * time.Millisecond
 
+// undisturbed does a write, again and again while another one is on its way, of
+// which nobody knows yet whether it counts.
+func undisturbed(ctx context.Context, do func(context.Context) error) error {
+	for {
+		err := do(ctx)
+		if !onItsWay(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(onItsWayPause):
+		}
+	}
+}
+
 // write does one compare-and-set. The caller's cancellation does not interrupt
 // it, since half a write would leave the caller in doubt. If an answer is lost it
 // is tried again, and at the end the key is read: the write counts if it is there.
@@ -304,9 +320,10 @@ func (b *Bucket) write(ctx context.Context, key string, value []byte, grows int,
 	var revision uint64
 	doubt := false // an earlier try may have been the one that counts
 	err := b.engine.tries(ctx, func(ctx context.Context) (err error) {
-		for revision, err = do(ctx); onItsWay(err) && ctx.Err() == nil; revision, err = do(ctx) {
-			time.Sleep(onItsWayPause) // another write, of which nobody knows yet whether it counts
-		}
+		err = undisturbed(ctx, func(ctx context.Context) (err error) {
+			revision, err = do(ctx)
+			return err
+		})
 		doubt = doubt || unanswered(err)
 		return err
 	})

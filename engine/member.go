@@ -115,13 +115,11 @@ func (b *Bus) startBeating(ctx context.Context) error {
 }
 
 func (b *Bus) beat(n uint64) {
-	b.mu.RLock()
+	b.mu.Lock()
 	sees := make([]seen, 0, len(b.members))
 	for _, m := range b.members {
 		sees = append(sees, seen{m.Node, m.Run, m.beat})
 	}
-	b.mu.RUnlock()
-	b.mu.Lock()
 	b.beats[n%uint64(len(b.beats))] = sentBeat{n, time.Now()}
 	b.mu.Unlock()
 	text, err := json.Marshal(beat{b.engine.node, b.run, n, b.scout, stage(b.stage.Load()), b.now().UnixNano(), sees})

@@ -228,10 +228,11 @@ func (o *Outbox) open(ctx context.Context) error {
 	if err := o.openMarks(ctx); err != nil {
 		return err
 	}
-	if err := o.claim(ctx); err != nil {
+	acknowledged, err := o.claim(ctx)
+	if err != nil {
 		return fmt.Errorf("open the outbox: %w", err)
 	}
-	if err := o.load(ctx); err != nil {
+	if err := o.load(ctx, acknowledged); err != nil {
 		return err
 	}
 	if err := o.expire(ctx, time.Now()); err != nil {
@@ -248,8 +249,9 @@ func (o *Outbox) open(ctx context.Context) error {
 	return nil
 }
 
-// load reads which keys there are and where their readers stand.
-func (o *Outbox) load(ctx context.Context) error {
+// load reads which keys there are and where their readers stand, by what they have
+// acknowledged.
+func (o *Outbox) load(ctx context.Context, acknowledged marks) error {
 	if err := o.look(ctx); err != nil {
 		return err
 	}
@@ -257,11 +259,6 @@ func (o *Outbox) load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load the outbox: %w", err)
 	}
-	written, err := o.readMarks(ctx)
-	if err != nil {
-		return err
-	}
-	o.marked, o.markedAt = written.data, written.sequence
 	for subject := range info.State.Subjects {
 		name := strings.TrimPrefix(subject, o.names.prefix)
 		newest, err := o.newestOf(ctx, name)
@@ -281,7 +278,7 @@ func (o *Outbox) load(ctx context.Context) error {
 		k.total, k.last = newest.stamp.after(newest.batch), newest.sequence
 		for _, c := range k.claims {
 			c.fresh, c.next = k.total, k.last+1
-			mark := written.marks[name][c.reader]
+			mark := acknowledged[name][c.reader]
 			if mark >= k.last {
 				continue
 			}

@@ -88,17 +88,14 @@ func (o *Outbox) writeMarks(ctx context.Context, b []byte) error {
 	m.Data = b
 	var options []jetstream.PublishOpt
 	if bus := o.engine.bus; bus != nil {
-		m.Header.Set(ownerHeader, fmt.Sprintf("%016x", uint64(bus.run)))
+		m.Header.Set(ownerHeader, bus.run.String())
 		options = append(options, jetstream.WithExpectLastSequencePerSubject(o.markedAt))
 	}
-	ack, err := o.engine.js.PublishMsg(ctx, m, options...)
-	for ; onItsWay(err); ack, err = o.engine.js.PublishMsg(ctx, m, options...) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("write marks: %w", err)
-		case <-time.After(onItsWayPause):
-		}
-	}
+	var ack *jetstream.PubAck
+	err := undisturbed(ctx, func(ctx context.Context) (err error) {
+		ack, err = o.engine.js.PublishMsg(ctx, m, options...)
+		return err
+	})
 	switch {
 	case lostRace(err):
 		return fmt.Errorf("write marks: %w", errOwned)

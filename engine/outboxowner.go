@@ -48,10 +48,11 @@ func (o *Outbox) inherit(ctx context.Context) error {
 	if o.stream, err = o.engine.js.Stream(ctx, o.names.stream); err != nil {
 		return err
 	}
-	if err := o.claim(ctx); err != nil {
+	acknowledged, err := o.claim(ctx)
+	if err != nil {
 		return err
 	}
-	return o.load(ctx)
+	return o.load(ctx, acknowledged)
 }
 
 // Close gives back what was taken over. What it has not delivered is for the next
@@ -118,24 +119,25 @@ func (e *Engine) Orphans(ctx context.Context) ([]string, error) {
 	return orphans, nil
 }
 
-// claim makes this node the owner.
-func (o *Outbox) claim(ctx context.Context) error {
-	if o.engine.bus == nil {
-		return nil
-	}
+// claim makes this node the owner, and returns what the last one has acknowledged.
+// Alone there is no other.
+func (o *Outbox) claim(ctx context.Context) (marks, error) {
 	o.marking.Lock()
 	defer o.marking.Unlock()
 	for {
 		w, err := o.readMarks(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		o.markedAt = w.sequence
+		o.marked, o.markedAt = w.data, w.sequence
+		if o.engine.bus == nil {
+			return w.marks, nil
+		}
 		if w.data == nil {
 			w.data = []byte("{}")
 		}
 		if err := o.writeMarks(ctx, w.data); !errors.Is(err, errOwned) {
-			return err
+			return w.marks, err
 		}
 	}
 }
