@@ -17,17 +17,7 @@ import (
 )
 
 // trio starts three nodes on loopback and ends them after the test.
-func trio(t *testing.T, change ...func(*Config)) []*Server {
-	t.Helper()
-	return trioWith(t, func(_ int, c *Config) {
-		for _, change := range change {
-			change(c)
-		}
-	})
-}
-
-// trioWith starts three nodes, each with what is particular to it.
-func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
+func trio(t *testing.T, particular ...func(i int, c *Config)) []*Server {
 	t.Helper()
 	peers := natstest.FreeAddresses(t, 3)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -35,24 +25,18 @@ func trioWith(t *testing.T, particular func(i int, c *Config)) []*Server {
 		t.Fatal(err)
 	}
 	return startAll(t, func(i int) Config {
-		c := Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret}}
-		particular(i, &c)
-		return c
-	})
+		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), Listen: peers[i], Peers: peers, SecretFile: secret}}
+	}, particular)
 }
 
 // outsideTrio starts three nodes that use a NATS cluster of somebody else.
-func outsideTrio(t *testing.T, change ...func(*Config)) []*Server {
+func outsideTrio(t *testing.T, particular ...func(i int, c *Config)) []*Server {
 	t.Helper()
 	outside := natstest.Start(t, natstest.Options{})
 	credentials := outside.Credentials()
 	return startAll(t, func(i int) Config {
-		c := Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), NATS: NATS{URL: outside.URL(), Credentials: credentials}}}
-		for _, change := range change {
-			change(&c)
-		}
-		return c
-	})
+		return Config{Cluster: &ClusterConfig{Node: string(rune('a' + i)), NATS: NATS{URL: outside.URL(), Credentials: credentials}}}
+	}, particular)
 }
 
 // onBoth runs a test with nodes that are a cluster, and with nodes that use one of
@@ -62,7 +46,8 @@ func onBoth(t *testing.T, test func(t *testing.T, nodes []*Server)) {
 	t.Run("external", func(t *testing.T) { test(t, outsideTrio(t)) })
 }
 
-func startAll(t *testing.T, config func(i int) Config) []*Server {
+// startAll starts three nodes, each with what is particular to it.
+func startAll(t *testing.T, config func(i int) Config, particular []func(i int, c *Config)) []*Server {
 	t.Helper()
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
@@ -70,6 +55,9 @@ func startAll(t *testing.T, config func(i int) Config) []*Server {
 	var starting sync.WaitGroup
 	for i := range nodes {
 		c := config(i)
+		for _, set := range particular {
+			set(i, &c)
+		}
 		c.Data = t.TempDir()
 		free(&c)
 		starting.Go(func() {
@@ -315,7 +303,7 @@ func testARoomsRateHoldsAcrossNodes(t *testing.T, nodes []*Server) {
 // An account has as many connections as its quota allows, whichever nodes they are on.
 func TestTheConnectionQuotaHoldsAcrossNodes(t *testing.T) {
 	const limit, each = 12, 10
-	nodes := trio(t, func(c *Config) { c.Limits.Keys = map[string]string{"connections": fmt.Sprint(limit)} })
+	nodes := trio(t, func(_ int, c *Config) { c.Limits.Keys = map[string]string{"connections": fmt.Sprint(limit)} })
 	room := createRoom(t, nodes[0], "full")
 	var mu sync.Mutex
 	var open []*websocket.Conn
@@ -363,7 +351,7 @@ func TestTheConnectionQuotaHoldsAcrossNodes(t *testing.T) {
 // times as much.
 func TestAnAccountsRateHoldsAcrossNodes(t *testing.T) {
 	const rate, seconds = 5, 4
-	nodes := trio(t, func(c *Config) { c.Limits.Keys = map[string]string{"get_room_per_second": fmt.Sprint(rate)} })
+	nodes := trio(t, func(_ int, c *Config) { c.Limits.Keys = map[string]string{"get_room_per_second": fmt.Sprint(rate)} })
 	room := createRoom(t, nodes[0], "rated")
 	call := func(until func(status int) bool) (through, refused int) {
 		var mu sync.Mutex

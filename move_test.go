@@ -93,7 +93,7 @@ func TestAServiceMovesToAClusterAndBack(t *testing.T) {
 	t.Run("external", func(t *testing.T) { movesThereAndBack(t, outsideTrio) })
 }
 
-func movesThereAndBack(t *testing.T, cluster func(*testing.T, ...func(*Config)) []*Server) {
+func movesThereAndBack(t *testing.T, cluster func(*testing.T, ...func(i int, c *Config)) []*Server) {
 	nowhere := "http://" + natstest.FreeAddresses(t, 1)[0]
 	broken := func() *LogTarget { return &LogTarget{Endpoint: nowhere, Region: "us-west-2", Flush: minFlush} }
 	folder := func(name string) (string, *LogTarget) {
@@ -129,7 +129,7 @@ func movesThereAndBack(t *testing.T, cluster func(*testing.T, ...func(*Config)) 
 	}
 
 	delivered, working := folder("cluster")
-	nodes := cluster(t, func(c *Config) {
+	nodes := cluster(t, func(_ int, c *Config) {
 		c.Logging = LoggingConfig{CloudWatchLogs: working, Firehose: broken(), Retry: retry}
 	})
 	at := func(s *Server) Place { return Place{Data: s.Data()} }

@@ -19,7 +19,7 @@ func TestChatLogsOfANodeThatIsGoneAreDelivered(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
 	t.Cleanup(down.Close)
-	nodes := trioWith(t, func(i int, c *Config) {
+	nodes := trio(t, func(i int, c *Config) {
 		c.Logging.CloudWatchLogs = &LogTarget{Directory: taken, Flush: 10 * time.Millisecond}
 		if i == 0 {
 			c.Logging.CloudWatchLogs = &LogTarget{Endpoint: down.URL, Flush: 10 * time.Millisecond}
