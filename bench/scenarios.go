@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -199,6 +200,7 @@ func measureIdle(c *contest, o contestant, p *process, f *figures) error {
 	}{
 		{"settled", usualAttributes},
 		{"settled, 1 KB of attributes", func(i int) string { return fmt.Sprintf(`{"about":"%01019d"}`, i) }},
+		{"settled, 1 KB of the shortest attributes", shortestAttributes},
 	} {
 		if p, err = c.again(o, p); err != nil {
 			return err
@@ -208,6 +210,20 @@ func measureIdle(c *contest, o contestant, p *process, f *figures) error {
 		}
 	}
 	return nil
+}
+
+// shortestAttributes are as many as 1 KB can be: with keys of one and of two bytes,
+// and no values.
+func shortestAttributes(int) string {
+	all := make(map[string]string, 128+448)
+	for i := range 128 + 448 {
+		all[string(rune(i))] = ""
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		panic(err) // a map of strings
+	}
+	return string(text)
 }
 
 // settling is how long a server may take to give back what a storm leaves.

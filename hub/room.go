@@ -40,10 +40,10 @@ type room struct {
 func (r *room) join(v *viewer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if v.next = r.users[v.sender.UserID]; v.next != nil {
+	if v.next = r.users[v.sender.UserID()]; v.next != nil {
 		v.next.prev = v
 	}
-	r.users[v.sender.UserID] = v
+	r.users[v.sender.UserID()] = v
 	r.most = max(r.most, len(r.users))
 	r.group.Add(v.conn)
 }
@@ -87,12 +87,12 @@ func (r *room) forget(v *viewer) {
 	switch {
 	case v.prev != nil:
 		v.prev.next = v.next
-	case r.users[v.sender.UserID] != v: // disconnect took it out
+	case r.users[v.sender.UserID()] != v: // disconnect took it out
 		return
 	case v.next != nil:
-		r.users[v.sender.UserID] = v.next
+		r.users[v.sender.UserID()] = v.next
 	default:
-		r.remove(v.sender.UserID)
+		r.remove(v.sender.UserID())
 	}
 	if v.next != nil {
 		v.next.prev = v.prev

@@ -97,7 +97,7 @@ func (h *Hub) Closed(c *socket.Conn, end socket.End) {
 		reason = goneReason(end.Reason)
 	}
 	if end.Age < shortLived {
-		h.flapping.note(v.room.arn, v.sender.UserID, h.now())
+		h.flapping.note(v.room.arn, v.sender.UserID(), h.now())
 	}
 	h.exit(v.room)
 	h.metrics.went(reason)
@@ -168,7 +168,7 @@ func (h *Hub) logViewer(what string, v *viewer, more ...slog.Attr) {
 	if !h.log.Enabled(context.Background(), level) {
 		return
 	}
-	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", uint64(v.number)), slog.String("user", hashed(v.sender.UserID))}, more...)
+	attrs := append([]slog.Attr{slog.String("room", string(v.room.arn)), slog.Uint64("viewer", uint64(v.number)), slog.String("user", hashed(v.sender.UserID()))}, more...)
 	h.log.LogAttrs(context.Background(), level, what, attrs...)
 }
 

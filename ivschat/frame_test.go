@@ -2,6 +2,7 @@ package ivschat_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -51,21 +52,34 @@ func TestFramesAreTheServices(t *testing.T) {
 	}
 }
 
-// Lengths around those from which they take another byte.
+// Lengths around those from which they take more bits, and as many as there can be.
 func TestASendersAttributesAreWhatItsTokenHas(t *testing.T) {
-	for _, n := range []int{0, 1, 14, 15, 16, 142, 143, 1000} {
-		for _, m := range []int{0, 14, 15, 143} {
-			want := map[string]string{strings.Repeat("k", n): strings.Repeat("v", m), "a": strings.Repeat("w", n)}
-			var frame struct {
-				Sender struct{ Attributes map[string]string }
-			}
-			if err := json.Unmarshal(ivschat.Message{Sender: ivschat.NewSender("u", want)}.Encode(), &frame); err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(want, frame.Sender.Attributes); d != "" {
-				t.Errorf("a key of %d bytes and a value of %d: %s", n, m, d)
+	check := func(what string, want map[string]string) {
+		t.Helper()
+		var frame struct {
+			Sender struct {
+				UserID     string `json:"UserId"`
+				Attributes map[string]string
 			}
 		}
+		sender := ivschat.NewSender("é.55b2", want)
+		if err := json.Unmarshal(ivschat.Message{Sender: sender}.Encode(), &frame); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if d := cmp.Diff(want, frame.Sender.Attributes); d != "" || frame.Sender.UserID != "é.55b2" || sender.UserID() != "é.55b2" {
+			t.Errorf("%s: user %q, %q; %s", what, frame.Sender.UserID, sender.UserID(), d)
+		}
+	}
+	check("none", map[string]string{})
+	for _, n := range []int{0, 1, 2, 3, 6, 7, 14, 15, 16, 254, 255, 1000, 1023, 1024} {
+		for _, m := range []int{0, 1, 2, 3, 6, 7, 143, 1023} {
+			check(fmt.Sprintf("a key of %d bytes and a value of %d", n, m), map[string]string{strings.Repeat("k", n): strings.Repeat("v", m), "a": strings.Repeat("w", n)})
+		}
+	}
+	many := map[string]string{}
+	for i := range 576 {
+		many[string(rune(i))] = ""
+		check(fmt.Sprintf("%d keys", i+1), many)
 	}
 }
 
