@@ -155,7 +155,14 @@ func scout(ctx context.Context, o Options, now func() time.Time, logger *serverL
 		return err
 	}
 	defer bus.close()
-	return bus.meet(ctx, logger)
+	if err := bus.meet(ctx, logger); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(2 * meetEvery): // until the others have seen how far this one is
+	}
+	return nil
 }
 
 // join waits until the cluster can be written, a majority of its nodes has come and

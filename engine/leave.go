@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// stage is how far a node is with its end. The others are told, since the store
+// stage is how far a node is with its end, or with its beginning. The others are told, since the store
 // needs a majority of the nodes for as long as one of them has something to write:
 // when all are told to stop at once, the first that is done waits for the last.
 type stage uint32
@@ -15,6 +15,7 @@ const (
 	ending        // it has things to store yet
 	ended         // it stores nothing more
 	gone          // this is its last beat
+	met           // it is no member yet, and a majority is there
 )
 
 // Ending tells the other nodes that this one is about to end. If so many do that the

@@ -301,15 +301,19 @@ func (b *Bus) echoes(beat uint64, now time.Time) bool {
 // meet waits until a majority hears this node, and finds out whether it may be one
 // of them: not if another has its name, or if its clock is not theirs. Of two clocks
 // nobody knows which is wrong: that of who is there already counts, and two who come
-// at the same time wait for a third.
+// at the same time wait for a third. Nodes that meet before any is a member go on
+// together: NATS asks for votes as soon as a store is new, and next after 4 to 9 s, so
+// those of a first start have a leader at once if all are there by then.
 func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 	others := map[Run]uint64{} // the first beat that was reported of those with our name
 	tell := time.Now().Add(waiting)
-	var heardSince, wrongSince time.Time // by a majority; our clock
+	var heardSince, wrongSince, metSince time.Time // by a majority; our clock; a majority, and nothing was wrong
+	ready := map[string]bool{}                     // nodes that have met the others, too
 	for {
 		heard, hears := map[string]bool{}, map[string]bool{} // by node
 		wrong, rival := map[string]bool{}, ""                // clocks, by node: whether it is a member
 		var ahead time.Duration
+		running := false // the cluster is
 		b.mu.RLock()
 		for _, m := range b.members {
 			if m.Node == b.engine.node {
@@ -323,6 +327,10 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 				continue
 			}
 			hears[m.Node] = true
+			if m.stage == met || !m.scout {
+				ready[m.Node] = true
+			}
+			running = running || !m.scout
 			for _, s := range m.sees {
 				before, had := others[s.Run]
 				switch {
@@ -360,7 +368,11 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 			heardSince = time.Time{}
 		case heardSince.IsZero():
 			heardSince = now
-		case now.Sub(heardSince) > 3*beatEvery: // and nobody else has our name
+		case now.Sub(heardSince) > 3*beatEvery && metSince.IsZero(): // and nobody else has our name
+			metSince = now
+			b.enter(met)
+		}
+		if !metSince.IsZero() && (running || len(ready) >= nodes-1 || now.Sub(metSince) > together) {
 			return nil
 		}
 		if now.After(tell) {
@@ -376,3 +388,6 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 }
 
 const meetEvery = 25 * time.Millisecond
+
+// together is how long nodes who have met wait for those who have not.
+var together = 2 * time.Second

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -48,6 +49,47 @@ func TestWhoCountsAndWhoIsBelieved(t *testing.T) {
 		if b.trusts("c") || b.trusts("d") {
 			t.Errorf("%s: a node that is no member is believed to lead", c.name)
 		}
+	}
+}
+
+// Before there is a cluster, nodes that have met wait for the others, to go on
+// together. Where there is one, nobody waits.
+func TestNodesThatMeetGoOnTogether(t *testing.T) {
+	defer func(before time.Duration) { together = before }(together)
+	together = time.Hour
+	now := time.Now()
+	sees := []seen{{"a", 1, 70}}
+	others := func() map[Run]*member {
+		return map[Run]*member{
+			2: {Member: Member{Node: "b", Run: 2, stage: met}, scout: true, heard: now, sees: sees},
+			3: {Member: Member{Node: "c", Run: 3}, scout: true, heard: now, sees: sees},
+		}
+	}
+	for _, c := range []struct {
+		name string
+		then func(members map[Run]*member) // what happens when a has met them
+	}{
+		{"the last has met the others, too", func(m map[Run]*member) { m[3].stage = met }},
+		{"one is a member", func(m map[Run]*member) { m[2].scout = false }},
+		{"one has met the others, and went on", func(m map[Run]*member) { delete(m, 2); m[3].stage = met }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := &Bus{engine: &Engine{node: "a", nodes: 3}, run: 1, log: slog.New(slog.DiscardHandler), members: others(), news: make(chan struct{}, 1)}
+			result := make(chan error, 1)
+			go func() { result <- b.meet(t.Context(), &serverLog{}) }()
+			<-b.news // a says that it has met them
+			select {
+			case err := <-result:
+				t.Fatalf("it went on alone: %v", err)
+			case <-time.After(10 * meetEvery):
+			}
+			b.mu.Lock()
+			c.then(b.members)
+			b.mu.Unlock()
+			if err := <-result; err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
