@@ -44,6 +44,9 @@ const (
 	// compareEvery is how often nodes compare what they have told.
 	compareEvery = 2 * time.Second
 
+	// underWay is how long a message may be, and is lost then.
+	underWay = 3 * time.Second / 2
+
 	// forgetAfter is how long a room's number is kept that nobody uses.
 	forgetAfter = time.Hour
 
@@ -61,6 +64,7 @@ type cluster struct {
 	connections *connections
 	stop        context.CancelFunc
 	done        sync.WaitGroup
+	came        chan struct{} // another node has
 
 	compared atomic.Pointer[map[engine.Run]time.Time] // when it was begun to ask a node for the numbers of all rooms
 
@@ -83,14 +87,20 @@ type shared struct {
 
 	// Guarded by room.mu.
 	heard   map[engine.Run]uint64    // the number of the latest message of each node
-	suspect map[engine.Run]uint64    // what should have come by the next comparison
+	suspect map[engine.Run]suspicion // of those that tell of more
 	made    time.Time                // when the room was made on this node
 	anew    map[engine.Run]time.Time // when the viewers were dropped since a node may have begun anew
 }
 
+// suspicion is what a node has told, and had not come at a comparison.
+type suspicion struct {
+	number uint64
+	since  time.Time
+}
+
 func newCluster(h *Hub, bus *engine.Bus) *cluster {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{hub: h, bus: bus, rates: newRates(bus, h.now), connections: newConnections(bus, h.quota), stop: stop, told: map[ivschat.ARN]telling{}}
+	c := &cluster{hub: h, bus: bus, rates: newRates(bus, h.now), connections: newConnections(bus, h.quota), stop: stop, came: make(chan struct{}, 1), told: map[ivschat.ARN]telling{}}
 	c.compared.Store(&map[engine.Run]time.Time{})
 	bus.Answer(joinQuestion, func(_ engine.Run, room []byte) []byte {
 		return binary.BigEndian.AppendUint64(nil, c.number(ivschat.ARN(room)))
@@ -102,6 +112,14 @@ func newCluster(h *Hub, bus *engine.Bus) *cluster {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return append(numbers, c.forgetful)
+	})
+	bus.Changed(func(m engine.Member) {
+		if m.Alive {
+			select {
+			case c.came <- struct{}{}:
+			default:
+			}
+		}
 	})
 	c.done.Go(func() { c.compareAlways(ctx) })
 	return c
@@ -184,7 +202,7 @@ func (c *cluster) tell(arn ivschat.ARN, l label, userID, text string, payload []
 
 // enter makes a room one that other nodes tell of. Hub.mu is held.
 func (c *cluster) enter(r *room) {
-	r.shared = &shared{settled: make(chan struct{}), heard: map[engine.Run]uint64{}, suspect: map[engine.Run]uint64{}, made: c.hub.now(), anew: map[engine.Run]time.Time{}}
+	r.shared = &shared{settled: make(chan struct{}), heard: map[engine.Run]uint64{}, suspect: map[engine.Run]suspicion{}, made: c.hub.now(), anew: map[engine.Run]time.Time{}}
 	var err error
 	r.subscription, err = c.bus.Subscribe(subject(r.arn), func(from engine.Run, data []byte) []byte {
 		c.hear(r, from, data)
@@ -291,18 +309,21 @@ func (r *room) missed() {
 	}
 }
 
-// compareAlways finds messages of which nothing came, not even a later one.
+// compareAlways finds messages of which nothing came, not even a later one. A node
+// that comes may be one that was cut off, so it is asked at once.
 func (c *cluster) compareAlways(ctx context.Context) {
-	tick := time.NewTicker(compareEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(compareEvery)
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
-			c.compare(ctx)
-			c.forget(c.hub.now())
+		case <-c.came:
+		case <-timer.C:
 		}
+		c.compare(ctx)
+		c.forget(c.hub.now())
+		timer.Reset(compareEvery)
 	}
 }
 
@@ -346,23 +367,28 @@ func (c *cluster) compare(ctx context.Context) {
 	c.compared.Store(&compared)
 }
 
-// compare says up to which number a node had told. What is on its way has until
-// the next comparison.
+// compare says up to which number a node had told. What has not come is on its way,
+// or lost.
 func (r *room) compare(run engine.Run, told uint64, forgets bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if now := r.cluster.hub.now(); forgets && !r.cluster.sure(r, run, now) {
+	now := r.cluster.hub.now()
+	if forgets && !r.cluster.sure(r, run, now) {
 		r.anew[run], r.heard[run] = now, told
 		delete(r.suspect, run)
 		r.missed()
 		return
 	}
-	if due := r.suspect[run]; r.heard[run] < due {
-		r.heard[run] = due
+	s, suspected := r.suspect[run]
+	if suspected && r.heard[run] < s.number {
+		if now.Sub(s.since) < underWay {
+			return
+		}
+		r.heard[run] = s.number
 		r.missed()
 	}
 	delete(r.suspect, run)
 	if r.heard[run] < told {
-		r.suspect[run] = told
+		r.suspect[run] = suspicion{told, now}
 	}
 }

@@ -192,6 +192,37 @@ func TestAGapIsSeenThoughTheOtherNodeBeganAnew(t *testing.T) {
 	}
 }
 
+// A message of which nothing came, not even a later one, is on its way for a while,
+// however often the nodes compare, and then lost.
+func TestAGapBehindWhichNothingComes(t *testing.T) {
+	a, b := two(t)
+	room := a.room()
+	ok(t, b.registry.Sync(t.Context()))
+	c := come(b, room)
+	event(t, a, room, "first")
+	c.want("EVENT  first")
+	heal := deaf(t, b, room)
+	settled(t, b)
+	event(t, a, room, "lost")
+	settled(t, a)
+	heal()
+	settled(t, b)
+	for range 3 {
+		b.cluster.compare(t.Context())
+	}
+	if n := b.count("hubbub_hub_viewers_gone_total", string(missedMessages)); n != 0 {
+		t.Errorf("%d viewers were dropped while it may have been on its way", n)
+	}
+	b.clock.advance(underWay)
+	b.cluster.compare(t.Context())
+	if text, err := c.read(); err == nil {
+		t.Fatalf("a viewer goes on with a gap: %s", text)
+	}
+	eventually(t, "the viewer is counted", func() bool {
+		return b.count("hubbub_hub_viewers_gone_total", string(missedMessages)) == 1
+	})
+}
+
 // A node that has forgotten nothing is taken at its word however long it was away,
 // as one that has just started is.
 func TestANodeThatForgetsNothingIsTakenAtItsWord(t *testing.T) {
