@@ -377,11 +377,34 @@ func (f *Feed) behind() time.Duration {
 	return max(time.Since(whole), time.Since(whole.Round(0)))
 }
 
+// found is what a look of follow came to.
+type found struct {
+	last  uint64
+	err   error
+	began time.Time
+	took  time.Duration
+}
+
 func (f *Feed) follow(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	var err error
+	looked := make(chan found, 1)
+	looking, again := false, false
+	look := func() { // beside what comes: the leader may be far away
+		if again = looking; looking {
+			return
+		}
+		looking = true
+		f.done.Go(func() {
+			patient, cancel := context.WithTimeout(ctx, lookTimeout)
+			defer cancel()
+			began := time.Now()
+			last, err := f.look(patient)
+			looked <- found{last, err, began, time.Since(began)}
+		})
+	}
 	for {
+		var err error
 		select {
 		case <-ctx.Done():
 			return
@@ -389,10 +412,16 @@ func (f *Feed) follow(ctx context.Context) {
 			err = f.take(ctx, m)
 		case <-f.asked:
 			if len(f.changes) == 0 {
-				err = f.catchUp(ctx)
+				look()
 			}
 		case <-tick.C:
-			err = f.catchUp(ctx)
+			look()
+		case l := <-looked:
+			looking = false
+			err = f.catchUp(ctx, l)
+			if again {
+				look()
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			f.bucket.engine.log.Debug("the node may lack changes", "bucket", f.bucket.name, "err", err)
@@ -442,21 +471,35 @@ func (f *Feed) put(c Change) error {
 	return nil
 }
 
-// catchUp asks the leader what there is, and reads what is missing.
-func (f *Feed) catchUp(ctx context.Context) error {
-	began := time.Now()
-	patient, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	last, err := f.look(patient)
-	if err != nil {
+// catchUp waits for what the leader had when it was asked, and reads what does not
+// come. It was on its way before the answer was.
+func (f *Feed) catchUp(ctx context.Context, l found) error {
+	if l.err != nil {
+		return l.err
+	}
+	patience := time.NewTimer(max(l.took, leastPatience))
+	defer patience.Stop()
+	for waits := true; waits && f.Applied() < l.last; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case m := <-f.changes:
+			if err := f.take(ctx, m); err != nil {
+				return err
+			}
+		case <-patience.C:
+			waits = false
+		}
+	}
+	if err := f.fill(ctx, l.last); err != nil {
 		return err
 	}
-	if err := f.fill(ctx, last); err != nil {
-		return err
-	}
-	f.whole.Store(&began)
+	f.whole.Store(&l.began)
 	return nil
 }
+
+// leastPatience is how long what is on its way is waited for at least.
+const leastPatience = 20 * time.Millisecond
 
 // fill gets what the node lacks up to a revision. If it does not end in time it
 // goes on the next time where it was.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,6 +23,10 @@ const (
 	// answers in a millisecond, or not at all until there is a leader.
 	markPause = 100 * time.Millisecond
 	markTry   = 2 * time.Second
+
+	// maxAttempts is how many may wait for a leader to be taken back, in about 10 MB;
+	// what comes on top stays used, if it was written.
+	maxAttempts = 64 << 10
 
 	tryBytes = 8 + 8 + 8 // of the value: run of the node, number of the try, seconds of Unix time
 )
@@ -113,10 +118,14 @@ func (o *Once) giveBack() {
 		case <-o.stop:
 			return
 		case a := <-o.attempts:
-			waiting = append(waiting, a)
+			if len(waiting) < maxAttempts {
+				waiting = append(waiting, a)
+			}
 			continue
 		case <-tick.C:
 		}
+		now := o.engine.now()
+		waiting = slices.DeleteFunc(waiting, func(a attempt) bool { return now.After(a.until) })
 		for len(waiting) > 0 {
 			if err := o.undo(waiting[0]); err != nil {
 				break // there is no leader yet
@@ -127,9 +136,6 @@ func (o *Once) giveBack() {
 }
 
 func (o *Once) undo(a attempt) error {
-	if o.engine.now().After(a.until) {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), markTry)
 	defer cancel()
 	entry, err := o.kv.Get(ctx, a.key)
