@@ -210,7 +210,7 @@ func TestTheFirstStartWaitsForAll(t *testing.T) {
 	t.Cleanup(func() { c.stop(0, 1, 2) })
 	late := c.options(2)
 	late.Now = func() time.Time { return time.Now().Add(-time.Hour) } // for which it is refused
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 	defer cancel()
 	var starting sync.WaitGroup
 	for i := range 2 {
