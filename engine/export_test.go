@@ -195,10 +195,17 @@ func OutboxStreams(node string) []string {
 	return []string{names.stream, names.marksStream}
 }
 
-// StepDown has another node lead a bucket, and waits until one does.
+// StepDown has another node lead a bucket, and waits until one does. While leaders
+// change, what is asked of one may be heard by nobody.
 func (e *Engine) StepDown(ctx context.Context, bucket string) error {
-	if _, err := e.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+streamOf(bucket), nil); err != nil {
-		return err
+	for asked := false; !asked; {
+		try, cancel := context.WithTimeout(ctx, time.Second)
+		_, err := e.conn.RequestWithContext(try, "$JS.API.STREAM.LEADER.STEPDOWN."+streamOf(bucket), nil)
+		cancel()
+		if ctx.Err() != nil || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		asked = err == nil
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, time.Second)
