@@ -47,6 +47,10 @@ var expected = []string{
 	"metalayer blocking snapshot", "error flushing",
 }
 
+// vague is what a node is told by one that it was reached by; those that it reaches
+// say what is wrong with its certificate.
+const vague = "bad certificate"
+
 // final is what NATS says of a stream that it goes on without. Complaints about
 // the state of a stream are not: NATS then reads all of it, and guard compares.
 var final = []string{"stream metafile", "reading metafile", "stream checksum", "recreating stream"}
@@ -58,7 +62,7 @@ func (l *serverLog) complain(level slog.Level, text string) {
 	}
 	l.mu.Lock()
 	l.latest = text
-	if _, why, is := strings.Cut(text, "TLS route handshake error: "); is && l.refusal == "" {
+	if _, why, is := strings.Cut(text, "TLS route handshake error: "); is && (l.refusal == "" || strings.Contains(l.refusal, vague)) {
 		l.refusal = "no connection to a node: " + strings.TrimSpace(why) + "; all nodes must have certificates that are good (cluster.tls), or the same secret"
 	}
 	if !l.started && has(final) {
