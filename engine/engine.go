@@ -261,19 +261,25 @@ func (e *Engine) makeStream(ctx context.Context, c jetstream.StreamConfig, own b
 	}
 	began := time.Now()
 	tell := began.Add(waiting)
-	try := func(patience time.Duration, do func(context.Context) (jetstream.Stream, error)) (jetstream.Stream, error) {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+	try := func(do func(context.Context) (jetstream.Stream, error)) (jetstream.Stream, error) {
+		ctx, cancel := context.WithTimeout(ctx, streamTry)
 		defer cancel()
 		return do(ctx)
 	}
-	// A stream that has no leader yet does not answer at all, and has one in a moment.
-	for patience := streamTry / 10; ; patience = min(2*patience, streamTry) {
-		stream, err := try(patience, func(ctx context.Context) (jetstream.Stream, error) { return e.js.Stream(ctx, c.Name) })
+	for {
+		// One that has no leader yet does not answer at all, and has one in a moment.
+		stream, err := try(func(ctx context.Context) (stream jetstream.Stream, err error) {
+			err = e.tries(ctx, func(ctx context.Context) (err error) {
+				stream, err = e.js.Stream(ctx, c.Name)
+				return err
+			})
+			return stream, err
+		})
 		if err == nil && stream.CachedInfo().Cluster != nil && stream.CachedInfo().Cluster.Leader != "" {
 			return stream, nil
 		}
 		if errors.Is(err, jetstream.ErrStreamNotFound) && (own || e.bus.first() || time.Since(began) > streamPatience) {
-			if _, err = try(streamTry, func(ctx context.Context) (jetstream.Stream, error) { return e.js.CreateStream(ctx, c) }); err == nil {
+			if _, err = try(func(ctx context.Context) (jetstream.Stream, error) { return e.js.CreateStream(ctx, c) }); err == nil {
 				continue
 			}
 		}

@@ -195,17 +195,14 @@ func OutboxStreams(node string) []string {
 	return []string{names.stream, names.marksStream}
 }
 
-// StepDown has another node lead a bucket, and waits until one does. While leaders
-// change, what is asked of one may be heard by nobody.
+// StepDown has another node lead a bucket, and waits until one does.
 func (e *Engine) StepDown(ctx context.Context, bucket string) error {
-	for asked := false; !asked; {
-		try, cancel := context.WithTimeout(ctx, time.Second)
-		_, err := e.conn.RequestWithContext(try, "$JS.API.STREAM.LEADER.STEPDOWN."+streamOf(bucket), nil)
-		cancel()
-		if ctx.Err() != nil || err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return err
-		}
-		asked = err == nil
+	err := e.tries(ctx, func(ctx context.Context) error {
+		_, err := e.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+streamOf(bucket), nil)
+		return err
+	})
+	if err != nil {
+		return err
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, time.Second)

@@ -479,7 +479,7 @@ func (f *Feed) catchUp(ctx context.Context, l found) error {
 	}
 	patience := time.NewTimer(max(l.took, leastPatience))
 	defer patience.Stop()
-	for waits := true; waits && f.Applied() < l.last; {
+	for f.Applied() < l.last {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -488,11 +488,10 @@ func (f *Feed) catchUp(ctx context.Context, l found) error {
 				return err
 			}
 		case <-patience.C:
-			waits = false
+			if err := f.fill(ctx, l.last); err != nil {
+				return err
+			}
 		}
-	}
-	if err := f.fill(ctx, l.last); err != nil {
-		return err
 	}
 	f.whole.Store(&l.began)
 	return nil

@@ -5,9 +5,10 @@ import (
 	"time"
 )
 
-// stage is how far a node is with its end, or with its beginning. The others are told, since the store
-// needs a majority of the nodes for as long as one of them has something to write:
-// when all are told to stop at once, the first that is done waits for the last.
+// stage is how far a node is with its beginning or its end. The others are told:
+// nodes begin together, see Bus.meet, and the store needs a majority of them for as
+// long as one has something to write. When all are told to stop at once, the first
+// that is done waits for the last.
 type stage uint32
 
 const (

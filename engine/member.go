@@ -327,7 +327,7 @@ func (b *Bus) meet(ctx context.Context, logger *serverLog) error {
 				continue
 			}
 			hears[m.Node] = true
-			if m.stage == met || !m.scout {
+			if m.stage == met {
 				ready[m.Node] = true
 			}
 			running = running || !m.scout
