@@ -379,8 +379,7 @@ func (r *room) compare(run engine.Run, told uint64, forgets bool) {
 		r.missed()
 		return
 	}
-	s, suspected := r.suspect[run]
-	if suspected && r.heard[run] < s.number {
+	if s := r.suspect[run]; r.heard[run] < s.number {
 		if now.Sub(s.since) < underWay {
 			return
 		}

@@ -92,15 +92,47 @@ func settled(t *testing.T, n *node) {
 	ok(t, err)
 }
 
-func TestRoomsThatNobodyUsesAreForgotten(t *testing.T) {
-	a, b := two(t)
-	room := a.room()
+// watched is a room of both nodes with a viewer on b, who has its first event.
+func watched(t *testing.T, a, b *node) (room ivschat.ARN, c *client) {
+	t.Helper()
+	room = a.room()
 	ok(t, b.registry.Sync(t.Context()))
-
-	// The number of a room with viewers anywhere stays.
-	c := come(b, room)
+	c = come(b, room)
 	event(t, a, room, "first")
 	c.want("EVENT  first")
+	return room, c
+}
+
+// loses has b lose an event of the room, and hear no more until it is healed.
+func loses(t *testing.T, a, b *node, room ivschat.ARN) (heal func()) {
+	t.Helper()
+	hear := deaf(t, b, room)
+	settled(t, b)
+	event(t, a, room, "lost")
+	settled(t, a) // it is on its way to nobody
+	return func() {
+		hear()
+		settled(t, b)
+	}
+}
+
+// dropped waits until the viewer is, and so many on the node were since they missed
+// something.
+func dropped(t *testing.T, n *node, c *client, times int) {
+	t.Helper()
+	if text, err := c.read(); err == nil {
+		t.Fatalf("a viewer goes on with a gap: %s", text)
+	}
+	eventually(t, "the viewer is counted", func() bool {
+		return n.count("hubbub_hub_viewers_gone_total", string(missedMessages)) == times
+	})
+}
+
+func TestRoomsThatNobodyUsesAreForgotten(t *testing.T) {
+	a, b := two(t)
+
+	// The number of a room with viewers anywhere stays.
+	room, c := watched(t, a, b)
 	pass(t, 5*time.Hour, true, a, b)
 	if !a.knows(room) {
 		t.Fatal("the number of a room with a viewer on another node is forgotten")
@@ -153,29 +185,16 @@ func TestAGapIsSeenThoughTheOtherNodeBeganAnew(t *testing.T) {
 		{"by the next comparison", func(ivschat.ARN) { b.cluster.compare(t.Context()) }},
 	} {
 		t.Run(next.name, func(t *testing.T) {
-			room := a.room()
-			ok(t, b.registry.Sync(t.Context()))
-			c := come(b, room)
-			event(t, a, room, "first")
-			c.want("EVENT  first")
+			room, c := watched(t, a, b)
 			before := b.count("hubbub_hub_viewers_gone_total", string(missedMessages))
-			heal := deaf(t, b, room)
-			settled(t, b)
-			event(t, a, room, "lost")
-			settled(t, a) // it is on its way to nobody
+			heal := loses(t, a, b, room)
 			pass(t, 2*time.Hour, false, a, b)
 			if a.knows(room) {
 				t.Fatal("the room is not forgotten")
 			}
 			heal()
-			settled(t, b)
 			next.come(room)
-			if text, err := c.read(); err == nil {
-				t.Fatalf("a viewer goes on with a gap: %s", text)
-			}
-			eventually(t, "the viewer is counted", func() bool {
-				return b.count("hubbub_hub_viewers_gone_total", string(missedMessages)) == before+1
-			})
+			dropped(t, b, c, before+1)
 
 			// Who comes then is not dropped again.
 			d := come(b, room)
@@ -196,17 +215,8 @@ func TestAGapIsSeenThoughTheOtherNodeBeganAnew(t *testing.T) {
 // however often the nodes compare, and then lost.
 func TestAGapBehindWhichNothingComes(t *testing.T) {
 	a, b := two(t)
-	room := a.room()
-	ok(t, b.registry.Sync(t.Context()))
-	c := come(b, room)
-	event(t, a, room, "first")
-	c.want("EVENT  first")
-	heal := deaf(t, b, room)
-	settled(t, b)
-	event(t, a, room, "lost")
-	settled(t, a)
-	heal()
-	settled(t, b)
+	room, c := watched(t, a, b)
+	loses(t, a, b, room)()
 	for range 3 {
 		b.cluster.compare(t.Context())
 	}
@@ -215,23 +225,14 @@ func TestAGapBehindWhichNothingComes(t *testing.T) {
 	}
 	b.clock.advance(underWay)
 	b.cluster.compare(t.Context())
-	if text, err := c.read(); err == nil {
-		t.Fatalf("a viewer goes on with a gap: %s", text)
-	}
-	eventually(t, "the viewer is counted", func() bool {
-		return b.count("hubbub_hub_viewers_gone_total", string(missedMessages)) == 1
-	})
+	dropped(t, b, c, 1)
 }
 
 // A node that has forgotten nothing is taken at its word however long it was away,
 // as one that has just started is.
 func TestANodeThatForgetsNothingIsTakenAtItsWord(t *testing.T) {
 	a, b := two(t)
-	room := a.room()
-	ok(t, b.registry.Sync(t.Context()))
-	c := come(b, room)
-	event(t, a, room, "first")
-	c.want("EVENT  first")
+	room, c := watched(t, a, b)
 	b.clock.advance(5 * time.Hour)
 	b.cluster.compare(t.Context())
 	event(t, a, room, "second")
